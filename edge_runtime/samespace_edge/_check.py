@@ -1,0 +1,156 @@
+"""Replay a bundle's golden pictures here, and name the stage at which this device departs."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from samespace_edge._bundle import GOLDEN, Bundle
+from samespace_edge._embedder import Embedder
+from samespace_edge._errors import BundleError, BundleFormatError, RuntimeUnavailableError
+from samespace_edge._image import decode
+
+StageName = Literal["files", "decode", "resize", "embed", "end to end"]
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """One stage of one golden picture, replayed from what the stage before should have given.
+
+    Attributes:
+        stage: which one.
+        subject: the picture, the variant or the file.
+        error: largest difference of a pixel (0 to 255), or 1 - cosine for vectors.
+        tolerance: the largest error that passes, from the bundle.
+    """
+
+    stage: StageName
+    subject: str
+    error: float
+    tolerance: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether the device stays within the tolerance."""
+        return self.error <= self.tolerance
+
+
+@dataclass(frozen=True)
+class BundleCheck:
+    """What `check_bundle` found.
+
+    Attributes:
+        results: every stage of every golden picture, in the order in which they run.
+        problems: files that are missing, changed or unlisted, and variants that cannot run here.
+    """
+
+    name: str
+    results: tuple[StageResult, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything is as it was exported and this device agrees with the exporter."""
+        return not self.problems and all(r.ok for r in self.results)
+
+    @property
+    def departs_at(self) -> StageName | None:
+        """The first stage at which this device departs; None if it does not."""
+        if self.problems:
+            return "files"
+        order: tuple[StageName, ...] = ("decode", "resize", "embed", "end to end")
+        failed = {r.stage for r in self.results if not r.ok}
+        return next((stage for stage in order if stage in failed), None)
+
+
+def check_bundle(path: str | Path) -> BundleCheck:
+    """Check every hash of the bundle in folder `path` and replay its golden pictures.
+
+    Raises the errors of `Bundle.open` where there is nothing to check; whatever is wrong
+    inside is in the result.
+    """
+    bundle = Bundle.open(path)
+    problems = list(_file_problems(bundle))
+    if problems:
+        return BundleCheck(bundle.manifest.name, (), tuple(problems))
+    golden = json.loads(bundle.read(GOLDEN))
+    results: list[StageResult] = []
+    for variant in bundle.manifest.variants:
+        try:
+            embedder = Embedder(bundle, variant=variant.name)
+        except RuntimeUnavailableError as error:
+            problems.append(f"{variant.name}: {error}")
+            continue
+        for entry in golden["images"]:
+            results += _replay(embedder, entry, golden["tolerance"])
+    return BundleCheck(bundle.manifest.name, tuple(results), tuple(problems))
+
+
+def _file_problems(bundle: Bundle) -> Iterator[str]:
+    listed = set(bundle.manifest.files)
+    for member in sorted(listed):
+        try:
+            bundle.read(member)
+        except BundleError as error:
+            yield str(error)
+    found = {
+        p.relative_to(bundle.path).as_posix()
+        for p in bundle.path.rglob("*")
+        if p.is_file() or p.is_symlink()
+    }
+    for extra in sorted(found - listed - {"manifest.json"}):
+        yield f"{bundle.path / extra} is not listed in the manifest"
+    if GOLDEN not in listed:
+        yield f"the bundle has no {GOLDEN}, so this device cannot be checked"
+
+
+def _replay(
+    embedder: Embedder, entry: dict[str, Any], tolerance: dict[str, Any]
+) -> Iterator[StageResult]:
+    bundle = embedder.bundle
+    image = f"golden/{entry['image']}"
+    expected_pixels = _png(bundle.read(f"golden/{entry['decoded']}"))
+    expected_input = _png(bundle.read(f"golden/{entry['resized']}"))
+    try:
+        expected = np.asarray(entry["embedded"][embedder.variant.name], np.float32)
+        vector_tolerance = float(tolerance["embed"][embedder.variant.name])
+    except KeyError:
+        raise BundleFormatError(
+            f"{bundle.path / GOLDEN} says nothing of variant {embedder.variant.name}"
+        ) from None
+
+    encoded = bundle.read(image)
+    decoded = decode(encoded)
+    yield StageResult(
+        "decode", image, _difference(decoded, expected_pixels), tolerance["decode"]
+    )
+    resized = bundle.manifest.resize(expected_pixels)
+    yield StageResult("resize", image, _difference(resized, expected_input), tolerance["resize"])
+    vector = embedder.embed_pixels(expected_input[None])[0]
+    subject = f"{image} {embedder.variant.name}"
+    yield StageResult("embed", subject, _angle(vector, expected), vector_tolerance)
+    whole = embedder.embed(encoded)[0]
+    yield StageResult("end to end", subject, _angle(whole, expected), tolerance["end to end"])
+
+
+def _png(content: bytes) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def _difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    if a.shape != b.shape:
+        return float("inf")
+    return float(np.abs(a.astype(np.int16) - b.astype(np.int16)).max())
+
+
+def _angle(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    return max(0.0, 1.0 - float(a.astype(np.float64) @ b.astype(np.float64)))

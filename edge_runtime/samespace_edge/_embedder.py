@@ -1,0 +1,122 @@
+"""The one door in front of every model: pictures in, unit vectors out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from samespace_edge._bundle import Bundle
+from samespace_edge._errors import BundleFormatError, ConfigError, ImageError
+from samespace_edge._identity import ModelIdentity
+from samespace_edge._image import ImageSource, decode_image
+from samespace_edge._runtimes import load_runtime
+
+Images: TypeAlias = ImageSource | Iterable[ImageSource]
+
+
+class Embedder:
+    """Runs a bundle.
+
+    >>> embedder = Embedder("edge-s.bundle")        # doctest: +SKIP
+    >>> embedder.embed(["cup.jpg", "mug.jpg"]).shape  # doctest: +SKIP
+    (2, 128)
+
+    Args:
+        bundle: a bundle or the path of one.
+        variant: which graph file, by name (`onnx-fp32`); by default the bundle's first.
+        threads: threads of the runtime for one call. Edge models are so small that one is
+            usually the fastest.
+        providers: execution providers, for onnxruntime (`CUDAExecutionProvider`, ...).
+
+    Raises the errors of `Bundle.open`, and `RuntimeUnavailableError`.
+    """
+
+    def __init__(
+        self,
+        bundle: str | Path | Bundle,
+        *,
+        variant: str | None = None,
+        threads: int = 1,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+    ) -> None:
+        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        self.variant = self.bundle.variant(variant)
+        self._resize = self.bundle.manifest.resize
+        graph = self.bundle.read(self.variant.file)
+        self._runtime = load_runtime(self.variant.runtime, graph, threads, providers)
+
+    def __repr__(self) -> str:
+        return f"Embedder({self.identity})"
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Who makes these vectors: what a gallery asks for."""
+        return self.bundle.identity(self.variant)
+
+    @property
+    def dim(self) -> int:
+        """Width of the vectors."""
+        return self.bundle.manifest.dim
+
+    def preprocess(self, image: ImageSource) -> NDArray[np.uint8]:
+        """Decode and resize one picture to the graph's input: uint8 RGB (H, W, 3)."""
+        return self._resize(decode_image(image))
+
+    def embed(self, images: Images, batch_size: int = 32) -> NDArray[np.float32]:
+        """Embed one picture or many.
+
+        Args:
+            images: a path, bytes, a PIL image or uint8 RGB pixels (H, W, 3); or a sequence of
+                them, or an array (N, H, W, 3).
+            batch_size: how many pictures run through the graph at once.
+
+        Returns float32 unit vectors (N, D), in the order given; N is 1 for a single picture.
+        Raises `DecodeError` or `ImageTooLargeError`, naming the picture.
+        """
+        if batch_size < 1:
+            raise ConfigError(f"batch_size has to be 1 or more, not {batch_size}")
+        vectors = [self.embed_pixels(batch) for batch in self._batches(images, batch_size)]
+        if not vectors:
+            return np.empty((0, self.dim), np.float32)
+        return vectors[0] if len(vectors) == 1 else np.concatenate(vectors)
+
+    def embed_pixels(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Preprocessed pixels, uint8 RGB (N, height, width, 3), to unit vectors (N, D)."""
+        vectors = self._runtime.run(batch)
+        if vectors.shape != (len(batch), self.dim):
+            raise BundleFormatError(
+                f"the graph of {self.identity} returned {vectors.shape} for {len(batch)} "
+                f"pictures; the manifest promises ({len(batch)}, {self.dim})"
+            )
+        return vectors
+
+    def _batches(self, images: Images, batch_size: int) -> Iterator[NDArray[np.uint8]]:
+        resize = self._resize
+        batch = np.empty((batch_size, resize.height, resize.width, 3), np.uint8)
+        filled = 0
+        for position, image in enumerate(_each(images)):
+            try:
+                batch[filled] = resize(decode_image(image))
+            except ImageError as error:
+                raise type(error)(f"picture {position}: {error}") from None
+            filled += 1
+            if filled == batch_size:
+                yield batch
+                filled = 0
+        if filled:
+            yield batch[:filled]
+
+
+def _each(images: Images) -> Iterable[ImageSource]:
+    if isinstance(images, np.ndarray):
+        return images if images.ndim == 4 else (images,)
+    if isinstance(images, str | Path | bytes | bytearray | memoryview | Image.Image):
+        return (images,)
+    if isinstance(images, Iterable):
+        return images
+    return (images,)

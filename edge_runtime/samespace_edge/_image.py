@@ -1,0 +1,181 @@
+"""From whatever the user has to the pixels that the graph takes: decode, then resize.
+
+Both steps are part of the bundle's contract (see edge_runtime/README.md): every runtime on every
+device has to arrive at the same pixels, and `bundle check` tells which step departs.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from samespace_edge._errors import BundleFormatError, DecodeError, ImageTooLargeError
+
+ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
+"""A path, an encoded file's bytes, a PIL image, or uint8 RGB pixels (H, W, 3)."""
+
+Pixels: TypeAlias = NDArray[np.uint8]
+"""uint8 RGB (H, W, 3)."""
+
+MAX_PIXELS = 64_000_000
+"""Largest picture that is decoded, in pixels: 192 MB as RGB."""
+
+ResizePolicy = Literal["crop", "squash", "pad"]
+
+_WHITE = (255, 255, 255)
+_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+
+
+@dataclass(frozen=True)
+class Resize:
+    """How a decoded picture becomes the graph's input.
+
+    Attributes:
+        width, height: size of the result, in pixels.
+        policy: `crop` takes the largest centred part that has the target's proportions, `squash`
+            takes the whole picture whatever its proportions, `pad` fits the whole picture in and
+            fills the rest with white.
+
+    The filter is always the antialiased triangle ("bilinear" in Pillow): its support grows with
+    the reduction, each pass (first along rows, then along columns) is rounded to 8 bits.
+    """
+
+    width: int
+    height: int
+    policy: ResizePolicy = "crop"
+
+    def __post_init__(self) -> None:
+        if not (0 < self.width <= 4096 and 0 < self.height <= 4096):
+            raise BundleFormatError(
+                f"an input of {self.width}x{self.height} pixels is outside 1 to 4096"
+            )
+        if self.policy not in get_args(ResizePolicy):
+            known = ", ".join(get_args(ResizePolicy))
+            raise BundleFormatError(f"there is no resize policy {self.policy!r}; choose {known}")
+
+    def __call__(self, pixels: Pixels | Image.Image) -> Pixels:
+        """uint8 RGB (H, W, 3), or a PIL image of mode RGB, to uint8 RGB (height, width, 3)."""
+        image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+        size = (self.width, self.height)
+        if self.policy == "pad":
+            return self._pad(image)
+        box = self._centre(image.size) if self.policy == "crop" else (0, 0, *image.size)
+        if image.size != size or box != (0, 0, *size):
+            image = image.resize(size, Image.Resampling.BILINEAR, box=box)
+        return np.asarray(image)
+
+    def _centre(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        width, height = size
+        # Whole pixels, so that every language cuts at the same place.
+        if width * self.height > height * self.width:
+            part = max(1, height * self.width // self.height)
+            left = (width - part) // 2
+            return (left, 0, left + part, height)
+        part = max(1, width * self.height // self.width)
+        top = (height - part) // 2
+        return (0, top, width, top + part)
+
+    def _pad(self, image: Image.Image) -> Pixels:
+        width, height = image.size
+        scale = min(self.width / width, self.height / height)
+        inner = (
+            min(self.width, max(1, round(width * scale))),
+            min(self.height, max(1, round(height * scale))),
+        )
+        canvas = Image.new("RGB", (self.width, self.height), _WHITE)
+        left, top = (self.width - inner[0]) // 2, (self.height - inner[1]) // 2
+        canvas.paste(image.resize(inner, Image.Resampling.BILINEAR), (left, top))
+        return np.asarray(canvas)
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in a bundle's manifest."""
+        return {"width": self.width, "height": self.height, "policy": self.policy}
+
+
+def decode(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """Decode to upright uint8 RGB (H, W, 3).
+
+    EXIF orientation is applied; transparency is laid on white; 16-bit grey keeps its upper 8
+    bits; of an animation the first frame counts; CMYK is converted without colour management.
+
+    Raises `DecodeError` for what is no image, is damaged or has an array type that pixels do not
+    come in, `ImageTooLargeError` for more than `max_pixels`.
+    """
+    return np.asarray(decode_image(source, max_pixels))
+
+
+def decode_image(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """As `decode`, but to a PIL image of mode RGB, which `Resize` takes without a copy."""
+    if isinstance(source, np.ndarray):
+        return Image.fromarray(_checked_array(source, max_pixels))
+    if isinstance(source, Image.Image):
+        return _to_rgb(source, "the PIL image", max_pixels)
+    if isinstance(source, bytes | bytearray | memoryview):
+        name = f"the {len(source)} bytes given"
+        file: Any = io.BytesIO(source)
+    elif isinstance(source, str | os.PathLike):
+        name = str(source)
+        file = Path(source)
+    else:
+        raise DecodeError(
+            f"cannot read a picture from {type(source).__name__}; "
+            "give a path, bytes, a PIL image or a uint8 array (H, W, 3)"
+        )
+    try:
+        with Image.open(file) as image:
+            return _to_rgb(image, name, max_pixels)
+    except FileNotFoundError:
+        raise DecodeError(f"there is no file {name}") from None
+    except IsADirectoryError:
+        raise DecodeError(f"{name} is a folder, not a picture") from None
+    except UnidentifiedImageError:
+        raise DecodeError(f"{name}: not an image in a format that Pillow reads") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _too_large(name, None, max_pixels) from None
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
+        raise DecodeError(f"{name}: the picture is damaged or incomplete ({error})") from None
+
+
+def _checked_array(array: NDArray[Any], max_pixels: int) -> Pixels:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise DecodeError(
+            f"pixels have to be a uint8 RGB array (H, W, 3), not {array.dtype} {array.shape}; "
+            "scale floats to 0..255 and convert to uint8 first"
+        )
+    if array.shape[0] * array.shape[1] > max_pixels:
+        raise _too_large("the array", (array.shape[1], array.shape[0]), max_pixels)
+    return np.ascontiguousarray(array)
+
+
+def _too_large(name: str, size: tuple[int, int] | None, limit: int) -> ImageTooLargeError:
+    is_size = f"{size[0]}x{size[1]} pixels" if size else "far too many pixels"
+    return ImageTooLargeError(
+        f"{name} has {is_size}; the limit is {limit:,} pixels. Reduce it before embedding it."
+    )
+
+
+def _to_rgb(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
+    if image.width * image.height > max_pixels:
+        raise _too_large(name, image.size, max_pixels)
+    image.load()
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "RGB":
+        return image
+    if image.mode in _SIXTEEN_BIT:
+        grey = np.asarray(image).astype(np.int64)
+        high = np.clip(grey, 0, 65535) >> 8
+        return Image.fromarray(high.astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        over = image.convert("RGBA")
+        canvas = Image.new("RGBA", over.size, (*_WHITE, 255))
+        return Image.alpha_composite(canvas, over).convert("RGB")
+    if image.mode in ("1", "L", "P", "CMYK", "YCbCr", "HSV", "LAB"):
+        return image.convert("RGB")
+    raise DecodeError(f"{name}: pictures of mode {image.mode!r} are not supported; convert to RGB")

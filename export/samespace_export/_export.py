@@ -1,0 +1,211 @@
+"""torch module -> bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import json
+
+import numpy as np
+import torch
+from torch import nn
+
+from samespace_edge import Bundle, ConfigError, Embedder, Fingerprint, Manifest, Resize, Variant
+from samespace_edge._bundle import GOLDEN, MANIFEST, Role, output_json, preprocessing_json
+from samespace_export._cost import count_cost
+from samespace_export._golden import fill_embeddings, golden_json, stage_files, synthetic_pictures
+from samespace_export._onnx import Deployed, to_onnx
+
+
+@dataclass(frozen=True)
+class ExportSpec:
+    """What a bundle says of a model beside its weights.
+
+    Attributes:
+        name: a label for people.
+        role: `cloud` (embeds the gallery) or `edge` (embeds queries).
+        resize: how a decoded picture becomes the graph's input.
+        mean, std: normalisation of the pixels as fractions, R, G, B; it goes into the graph.
+        architecture: what the network is, as text; part of the fingerprint.
+        space: fingerprint of the cloud model into whose space this one was trained; None for a
+            model that anchors a space of its own.
+        card: how the model was made, for people and reports.
+    """
+
+    name: str
+    role: Role
+    resize: Resize
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    architecture: str
+    space: Fingerprint | None = None
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """How far an exported file's vectors are from the torch model's on the golden pictures.
+
+    Attributes:
+        variant: which file.
+        max_abs: largest difference of a coordinate.
+        min_cosine: smallest cosine between the two vectors of a picture.
+        pictures: how many were compared.
+    """
+
+    variant: str
+    max_abs: float
+    min_cosine: float
+    pictures: int
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A bundle that was just written, and the parity of its files."""
+
+    bundle: Bundle
+    parity: tuple[ParityReport, ...]
+
+
+def model_fingerprint(module: nn.Module, spec: ExportSpec, dim: int) -> Fingerprint:
+    """The fingerprint that `module` has when it is exported with `spec`.
+
+    Args:
+        dim: width of its embeddings.
+    """
+    preprocessing = preprocessing_json(spec.resize, spec.mean, spec.std)
+    return Fingerprint.of(_weights_sha256(module), preprocessing, output_json(dim, spec.architecture))
+
+
+def export(
+    module: nn.Module,
+    spec: ExportSpec,
+    out: str | Path,
+    *,
+    golden: Sequence[bytes] = (),
+    overwrite: bool = False,
+) -> Exported:
+    """Export a model to the bundle folder `out`, and run the file that was written at once.
+
+    Args:
+        module: normalised float32 pictures (N, 3, H, W) to embeddings (N, D), of any length.
+        spec: everything else.
+        golden: a few encoded pictures (JPEG, PNG, WebP) that travel with the bundle so that any
+            device can check itself; synthetic ones if none are given.
+        overwrite: replace the bundle that is there.
+
+    Raises `ConfigError` where `out` exists or the exported file departs from `module`.
+    """
+    out = Path(out)
+    if out.exists() and not overwrite:
+        raise ConfigError(f"{out} is already there; remove it or ask to overwrite it")
+    module = module.cpu().eval()
+    height, width = spec.resize.height, spec.resize.width
+    deployed = Deployed(module, spec.mean, spec.std)
+    with torch.no_grad():
+        probe = deployed(torch.zeros(2, height, width, 3, dtype=torch.uint8))
+    dim = int(probe.shape[1])
+    cost = count_cost(module, height, width)
+
+    files, entries = stage_files(list(golden) or synthetic_pictures(), spec.resize)
+    graph = to_onnx(deployed, height, width)
+    files["model.onnx"] = graph
+    variant = Variant(
+        "onnx-fp32", "onnxruntime", "fp32", "model.onnx", _sha256(graph), len(graph)
+    )
+    fingerprint = model_fingerprint(module, spec, dim)
+    manifest = Manifest(
+        name=spec.name,
+        fingerprint=fingerprint,
+        space=spec.space or fingerprint,
+        role=spec.role,
+        dim=dim,
+        resize=spec.resize,
+        mean=spec.mean,
+        std=spec.std,
+        architecture=spec.architecture,
+        weights_sha256=_weights_sha256(module),
+        variants=(variant,),
+        files={path: _sha256(content) for path, content in files.items()},
+        macs=cost.macs,
+        parameters=cost.parameters,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        producer=f"samespace {version('samespace')}",
+        card=spec.card,
+    )
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        _write(temporary, files, manifest)
+        embedder = Embedder(temporary)
+        parity = _parity(embedder, deployed, files, entries)
+        fill_embeddings(entries, files, embedder)
+        files[GOLDEN] = golden_json(entries, {variant.name: variant.precision})
+        hashes = {path: _sha256(content) for path, content in files.items()}
+        _write(temporary, {GOLDEN: files[GOLDEN]}, replace(manifest, files=hashes))
+        _move_into_place(temporary, out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return Exported(Bundle.open(out), (parity,))
+
+
+def _parity(
+    embedder: Embedder, deployed: Deployed, files: Mapping[str, bytes], entries: Sequence[Any]
+) -> ParityReport:
+    from samespace_edge import decode
+
+    pixels = np.stack([decode(files[f"golden/{e['resized']}"]) for e in entries])
+    with torch.no_grad():
+        expected = deployed(torch.from_numpy(pixels)).numpy()
+    actual = embedder.embed_pixels(pixels)
+    report = ParityReport(
+        variant=embedder.variant.name,
+        max_abs=float(np.abs(actual - expected).max()),
+        min_cosine=float((actual.astype(np.float64) * expected).sum(1).min()),
+        pictures=len(pixels),
+    )
+    if not report.max_abs < 1e-3:
+        raise ConfigError(
+            f"the exported {report.variant} of {embedder.identity.name} departs from the torch "
+            f"model by {report.max_abs:.2g}: the module does something that the exporter cannot "
+            "follow, such as depending on the batch or on random numbers"
+        )
+    return report
+
+
+def _write(folder: Path, files: Mapping[str, bytes], manifest: Manifest) -> None:
+    for path, content in files.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    (folder / MANIFEST).write_text(json.dumps(manifest.to_json(), indent=1) + "\n")
+
+
+def _move_into_place(temporary: Path, out: Path) -> None:
+    previous = out.with_name(f".{out.name}.previous.{os.getpid()}")
+    if out.exists():
+        out.rename(previous)
+    temporary.rename(out)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _weights_sha256(module: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        if name.endswith("num_batches_tracked"):  # a counter of training, not a weight
+            continue
+        array = tensor.detach().cpu().contiguous().numpy()
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,95 @@
+"""Golden pictures: what every device has to arrive at, stage by stage."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from samespace_edge import Embedder, Pixels, Resize, decode
+
+TOLERANCE: dict[str, Any] = {
+    # Decoders of lossy formats may differ by rounding in the inverse DCT and the colour
+    # conversion; libjpeg and a browser's decoder stay within a few levels.
+    "decode": 4,
+    "resize": 1,
+    "end to end": 1e-3,
+}
+EMBED_TOLERANCE = {"fp32": 1e-5, "fp16": 1e-3, "int8": 5e-3}
+
+_ORIENTATION = 0x0112
+_ROTATED_90 = 6
+
+
+def synthetic_pictures(count: int = 3, size: int = 96) -> list[bytes]:
+    """Deterministic PNG pictures, for models that come without any."""
+    y, x = np.mgrid[0:size, 0 : size * 4 // 3].astype(np.float64)
+    pictures = []
+    for i in range(count):
+        waves = [np.sin((x * (c + 1) + y * (i + 2)) / (7 + 3 * c)) for c in range(3)]
+        pixels = (127.5 + 127.5 * np.stack(waves, -1)).astype(np.uint8)
+        pictures.append(_png(pixels))
+    return pictures
+
+
+def stage_files(pictures: Sequence[bytes], resize: Resize) -> tuple[dict[str, bytes], list[Any]]:
+    """The golden files of `pictures`, and their entries without the embeddings.
+
+    The first picture is added once more as a JPEG with an EXIF rotation, the commonest way in
+    which a phone's vectors go wrong.
+    """
+    files: dict[str, bytes] = {}
+    entries: list[Any] = []
+    for i, encoded in enumerate([*pictures, _exif_rotated(pictures[0])]):
+        with Image.open(io.BytesIO(encoded)) as image:
+            suffix = (image.format or "png").lower()
+        decoded = decode(encoded)
+        name = f"{i}.{suffix}"
+        files |= {
+            f"golden/{name}": encoded,
+            f"golden/{i}.decoded.png": _png(decoded),
+            f"golden/{i}.resized.png": _png(resize(decoded)),
+        }
+        entries.append(
+            {
+                "image": name,
+                "decoded": f"{i}.decoded.png",
+                "resized": f"{i}.resized.png",
+                "embedded": {},
+            }
+        )
+    return files, entries
+
+
+def golden_json(entries: list[Any], precisions: dict[str, str]) -> bytes:
+    """`golden.json` for entries whose embeddings are filled in; `precisions` by variant."""
+    embed = {variant: EMBED_TOLERANCE[p] for variant, p in precisions.items()}
+    value = {"schema": 1, "tolerance": {**TOLERANCE, "embed": embed}, "images": entries}
+    return json.dumps(value, indent=1).encode()
+
+
+def fill_embeddings(entries: list[Any], files: dict[str, bytes], embedder: Embedder) -> None:
+    """Add the vectors that `embedder` makes of the resized golden pictures."""
+    for entry in entries:
+        pixels = decode(files[f"golden/{entry['resized']}"])
+        vector = embedder.embed_pixels(pixels[None])[0]
+        entry["embedded"][embedder.variant.name] = [float(v) for v in vector]
+
+
+def _png(pixels: Pixels) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "png", optimize=True)
+    return buffer.getvalue()
+
+
+def _exif_rotated(encoded: bytes) -> bytes:
+    image = Image.fromarray(decode(encoded))
+    exif = Image.Exif()
+    exif[_ORIENTATION] = _ROTATED_90
+    buffer = io.BytesIO()
+    image.save(buffer, "jpeg", quality=92, exif=exif)
+    return buffer.getvalue()
