@@ -13,9 +13,8 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
 from samespace_edge import ConfigError
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,13 @@ class BackboneSpec:
     Attributes:
         stem: channels of the first, stride-2 convolution.
         stages: the blocks.
-        features: width of the last 1x1 convolution, which is what gets pooled.
+        features: width of the last 1x1 convolution, which is what gets pooled; None pools the
+            last stage itself.
     """
 
     stem: int
     stages: tuple[Stage, ...]
-    features: int
+    features: int | None
 
     def scaled(self, width: float = 1.0, depth: float = 1.0) -> BackboneSpec:
         """The same network, wider or narrower, deeper or shallower.
@@ -191,12 +191,12 @@ class InvertedResidual(nn.Module):
         self.shortcut = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.project(self.depthwise(self.expand(x)))
+        y: Tensor = self.project(self.depthwise(self.expand(x)))
         return x + y if self.shortcut else y
 
 
 class Backbone(nn.Module):
-    """Normalised float images (N, 3, H, W) to pooled features (N, `spec.features`), float32."""
+    """Normalised float images (N, 3, H, W) to pooled features (N, `width`), float32."""
 
     def __init__(self, spec: BackboneSpec) -> None:
         super().__init__()
@@ -214,7 +214,8 @@ class Backbone(nn.Module):
                 inputs = stage.channels
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.Sequential(*stages)
-        self.head = ConvBn(inputs, spec.features, 1)
+        self.head = ConvBn(inputs, spec.features, 1) if spec.features else nn.Identity()
+        self.width = spec.features or inputs
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")

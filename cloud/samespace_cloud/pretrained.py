@@ -11,10 +11,10 @@ import importlib
 from collections.abc import Callable
 
 import torch
+from samespace_edge import ConfigError
 from torch import Tensor
 
 from samespace_cloud.backbones import Backbone
-from samespace_edge import ConfigError
 
 MEAN = (0.498, 0.498, 0.498)
 """Mean of the pixels, as fractions, that the published weights expect."""

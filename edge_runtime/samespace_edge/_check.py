@@ -129,9 +129,7 @@ def _replay(
 
     encoded = bundle.read(image)
     decoded = decode(encoded)
-    yield StageResult(
-        "decode", image, _difference(decoded, expected_pixels), tolerance["decode"]
-    )
+    yield StageResult("decode", image, _difference(decoded, expected_pixels), tolerance["decode"])
     resized = bundle.manifest.resize(expected_pixels)
     yield StageResult("resize", image, _difference(resized, expected_input), tolerance["resize"])
     vector = embedder.embed_pixels(expected_input[None])[0]

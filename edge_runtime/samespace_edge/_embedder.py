@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -115,8 +116,8 @@ class Embedder:
 def _each(images: Images) -> Iterable[ImageSource]:
     if isinstance(images, np.ndarray):
         return images if images.ndim == 4 else (images,)
-    if isinstance(images, str | Path | bytes | bytearray | memoryview | Image.Image):
+    if isinstance(images, str | os.PathLike | bytes | Image.Image) or not isinstance(
+        images, Iterable
+    ):
         return (images,)
-    if isinstance(images, Iterable):
-        return images
-    return (images,)
+    return images

@@ -117,7 +117,7 @@ def decode_image(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Image.Ima
         return Image.fromarray(_checked_array(source, max_pixels))
     if isinstance(source, Image.Image):
         return _to_rgb(source, "the PIL image", max_pixels)
-    if isinstance(source, bytes | bytearray | memoryview):
+    if isinstance(source, bytes):
         name = f"the {len(source)} bytes given"
         file: Any = io.BytesIO(source)
     elif isinstance(source, str | os.PathLike):

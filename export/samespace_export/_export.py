@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -12,14 +13,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import json
-
 import numpy as np
 import torch
-from torch import nn
-
 from samespace_edge import Bundle, ConfigError, Embedder, Fingerprint, Manifest, Resize, Variant
 from samespace_edge._bundle import GOLDEN, MANIFEST, Role, output_json, preprocessing_json
+from torch import nn
+
 from samespace_export._cost import count_cost
 from samespace_export._golden import fill_embeddings, golden_json, stage_files, synthetic_pictures
 from samespace_export._onnx import Deployed, to_onnx
@@ -82,7 +81,9 @@ def model_fingerprint(module: nn.Module, spec: ExportSpec, dim: int) -> Fingerpr
         dim: width of its embeddings.
     """
     preprocessing = preprocessing_json(spec.resize, spec.mean, spec.std)
-    return Fingerprint.of(_weights_sha256(module), preprocessing, output_json(dim, spec.architecture))
+    return Fingerprint.of(
+        _weights_sha256(module), preprocessing, output_json(dim, spec.architecture)
+    )
 
 
 def export(
@@ -118,9 +119,7 @@ def export(
     files, entries = stage_files(list(golden) or synthetic_pictures(), spec.resize)
     graph = to_onnx(deployed, height, width)
     files["model.onnx"] = graph
-    variant = Variant(
-        "onnx-fp32", "onnxruntime", "fp32", "model.onnx", _sha256(graph), len(graph)
-    )
+    variant = Variant("onnx-fp32", "onnxruntime", "fp32", "model.onnx", _sha256(graph), len(graph))
     fingerprint = model_fingerprint(module, spec, dim)
     manifest = Manifest(
         name=spec.name,

@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,8 @@ class Deployed(nn.Module):
     def __init__(self, module: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         self.module = module
+        self.scale: Tensor
+        self.shift: Tensor
         scale = 1.0 / (255.0 * torch.tensor(std, dtype=torch.float32))
         self.register_buffer("scale", scale.view(1, 3, 1, 1))
         self.register_buffer(
@@ -35,7 +38,7 @@ class Deployed(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         x = image.permute(0, 3, 1, 2).to(torch.float32) * self.scale + self.shift
-        y = self.module(x)
+        y: Tensor = self.module(x)
         norm = y.square().sum(dim=1, keepdim=True).sqrt().clamp_min(_EPSILON)
         return y / norm
 
@@ -69,11 +72,11 @@ def to_onnx(deployed: Deployed, height: int, width: int) -> bytes:
         del value.metadata_props[:]
     del model.graph.metadata_props[:]
     onnx.checker.check_model(model)
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 @contextlib.contextmanager
-def _silence():  # type: ignore[no-untyped-def]
+def _silence() -> Iterator[None]:
     """The exporter prints progress to stdout and logs what it tried; neither is for users."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)

@@ -1,0 +1,41 @@
+"""The SDK: verify that models retrieve against one another, and search a gallery with them.
+
+>>> from samespace import Embedder, Gallery, verify
+>>> report = verify(["edge.bundle"], ["cloud.bundle"], "manifest.csv")  # doctest: +SKIP
+>>> report.passed  # doctest: +SKIP
+True
+"""
+
+from typing import Any
+
+from samespace_edge import Bundle, Embedder, Fingerprint, ModelIdentity, SamespaceError
+
+from samespace._certificate import Certificate
+from samespace._dataset import Dataset, Item
+
+__all__ = [
+    "Bundle",
+    "Certificate",
+    "Dataset",
+    "Embedder",
+    "Fingerprint",
+    "Gallery",
+    "Item",
+    "ModelIdentity",
+    "Report",
+    "SamespaceError",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # faiss and what plots need are only imported by those who search or verify.
+    if name == "Gallery":
+        from samespace.gallery import Gallery
+
+        return Gallery
+    if name in ("Report", "verify"):
+        import importlib
+
+        return getattr(importlib.import_module("samespace.verification"), name)
+    raise AttributeError(f"module 'samespace' has no attribute {name!r}")

@@ -1,0 +1,81 @@
+"""The root command: its own sub-commands, and those that other packages bring."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points, version
+from typing import Any
+
+import click
+from samespace_edge import SamespaceError
+
+from samespace.cli import EXIT_ERROR, EXIT_INTERRUPTED
+from samespace.cli._output import console
+
+GROUP = "samespace.commands"
+
+_OWN = {
+    "bundle": "samespace.cli.bundle:bundle",
+    "data": "samespace.cli.data:data",
+    "embed": "samespace.cli.embed:embed",
+    "gallery": "samespace.cli.gallery:gallery",
+    "verify": "samespace.cli.verify:verify_command",
+}
+
+
+class _Root(click.Group):
+    """Loads a sub-command when it is called, so that `embed` never waits for torch."""
+
+    def _commands(self) -> dict[str, str | EntryPoint]:
+        found: dict[str, str | EntryPoint] = dict(_OWN)
+        found.update({e.name: e for e in entry_points(group=GROUP)})
+        return found
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(self._commands())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        where = self._commands().get(cmd_name)
+        if where is None:
+            return None
+        if isinstance(where, EntryPoint):
+            command: Any = where.load()
+        else:
+            module, name = where.split(":")
+            command = getattr(import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_Root)
+@click.version_option(version("samespace"))
+def root() -> None:
+    """Visual search across cloud, edge and every later model, in one embedding space.
+
+    \b
+    Example:
+      samespace demo                      the whole job on the data that is shipped with it
+      samespace demo --data my.csv        the same on pictures of your own
+
+    \b
+    Exit codes: 0 done; 1 the answer is no (gate, check or dataset did not pass); 2 wrong usage;
+    3 could not be done, see the message; 130 interrupted, run again to resume.
+    """
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    try:
+        result = root.main(arguments, prog_name="samespace", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        return int(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        return int(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        console(stderr=True).print("interrupted")
+        return EXIT_INTERRUPTED
+    except SamespaceError as error:
+        console(stderr=True).print(f"samespace: {error}", markup=False)
+        return EXIT_ERROR
+    return int(result) if isinstance(result, int) else 0

@@ -1,0 +1,205 @@
+"""`samespace gallery`: make, fill and search a gallery."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from samespace_edge import Embedder, FilterError
+
+from samespace._dataset import Dataset
+from samespace.cli._output import json_option, print_json, print_table, progress_bar
+from samespace.gallery import Gallery
+
+_BATCH = 64
+
+
+@click.group()
+def gallery() -> None:
+    """Make, fill and search galleries."""
+
+
+@gallery.command()
+@click.argument("path")
+@click.option("--anchor", required=True, help="Bundle of the cloud model that defines the space.")
+@click.option("--name", help="A label; by default the folder's name.")
+@json_option
+def create(path: str, anchor: str, name: str | None, as_json: bool) -> None:
+    """Make an empty gallery in the folder PATH.
+
+    \b
+    Example:
+      samespace gallery create shop --anchor cloud.bundle
+    """
+    with Gallery.create(path, anchor, name=name) as made:
+        if as_json:
+            print_json({"path": str(path), "space": made.space.hex, "dim": made.dim})
+        else:
+            click.echo(f"{path}: an empty gallery of space {made.space.short}…, width {made.dim}")
+
+
+@gallery.command()
+@click.argument("path")
+@click.argument("certificate")
+@json_option
+def admit(path: str, certificate: str, as_json: bool) -> None:
+    """Accept the model that CERTIFICATE speaks of in the gallery PATH.
+
+    \b
+    Example:
+      samespace gallery admit shop report/edge.certificate.json
+    """
+    with Gallery.open(path) as opened:
+        identity = opened.admit(certificate)
+    if as_json:
+        print_json(identity.to_json())
+    else:
+        click.echo(f"{path} now accepts {identity}")
+
+
+@gallery.command()
+@click.argument("path")
+@click.argument("images", nargs=-1)
+@click.option("--bundle", required=True, help="Bundle that embeds the pictures.")
+@click.option("--data", help="A dataset whose gallery pictures are added, instead of IMAGES.")
+@json_option
+def add(path: str, images: tuple[str, ...], bundle: str, data: str | None, as_json: bool) -> None:
+    """Add IMAGES to the gallery PATH; their ids are their paths.
+
+    From a dataset, label and free columns become the payload.
+
+    \b
+    Example:
+      samespace gallery add shop cup.jpg mug.jpg --bundle cloud.bundle
+      samespace gallery add shop --data manifest.csv --bundle cloud.bundle
+    """
+    if bool(images) == bool(data):
+        raise click.UsageError("name either pictures or --data")
+    ids: list[str] = list(images)
+    sources: list[Any] = list(images)
+    payloads: list[Any] = [None] * len(images)
+    if data:
+        dataset = Dataset.open(data)
+        ids = [i.path for i in dataset.gallery]
+        payloads = [{"label": i.label, **i.columns} for i in dataset.gallery]
+        sources = list(dataset.gallery)
+    embedder = Embedder(bundle)
+    with Gallery.open(path) as opened, progress_bar() as progress:
+        for start in range(0, len(ids), _BATCH):
+            part = slice(start, start + _BATCH)
+            pictures = [dataset.read(i) for i in sources[part]] if data else sources[part]
+            opened.add(ids[part], images=pictures, model=embedder, payloads=payloads[part])
+            progress("add", min(start + _BATCH, len(ids)), len(ids))
+        total = len(opened)
+    if as_json:
+        print_json({"added": len(ids), "items": total})
+    else:
+        click.echo(f"{len(ids)} added; {path} now holds {total}")
+
+
+@gallery.command()
+@click.argument("path")
+@click.argument("images", nargs=-1, required=True)
+@click.option("--bundle", required=True, help="Bundle that embeds the queries.")
+@click.option("-k", default=5, show_default=True, help="How many items to find.")
+@click.option("--where", help="A filter on payloads, as JSON.")
+@click.option("--exact", is_flag=True, help="Scan everything, whatever the size.")
+@json_option
+def search(
+    path: str,
+    images: tuple[str, ...],
+    bundle: str,
+    k: int,
+    where: str | None,
+    exact: bool,
+    as_json: bool,
+) -> None:
+    """Find the items of the gallery PATH that look like IMAGES.
+
+    \b
+    Example:
+      samespace gallery search shop photo.jpg --bundle edge.bundle -k 3 --where '{"price": {"lt": 50}}'
+    """
+    try:
+        condition = json.loads(where) if where else None
+    except ValueError as error:
+        raise FilterError(f"--where is not JSON: {error}") from None
+    with Gallery.open(path) as opened:
+        result = opened.search(
+            images=list(images), model=Embedder(bundle), k=k, where=condition, exact=exact
+        )
+    if as_json:
+        print_json(
+            [
+                {"query": image, "hits": [vars(hit) for hit in hits]}
+                for image, hits in zip(images, result, strict=True)
+            ]
+        )
+        return
+    for image, hits in zip(images, result, strict=True):
+        print_table(
+            ["id", "score", "payload"],
+            [(h.id, f"{h.score:.3f}", json.dumps(h.payload, ensure_ascii=False)) for h in hits],
+            title=image,
+        )
+
+
+@gallery.command()
+@click.argument("path")
+@json_option
+def stats(path: str, as_json: bool) -> None:
+    """Print the gallery PATH in figures.
+
+    \b
+    Example:
+      samespace gallery stats shop
+    """
+    with Gallery.open(path) as opened:
+        found = opened.stats()
+    by_model = {str(m): n for m, n in found.by_model.items()}
+    if as_json:
+        print_json(
+            {
+                "name": found.name,
+                "space": found.space.hex,
+                "dim": found.dim,
+                "items": found.items,
+                "by_model": by_model,
+                "approximate": found.approximate,
+                "bytes_on_disk": found.bytes_on_disk,
+            }
+        )
+        return
+    print_table(
+        ["", "value"],
+        [
+            ("name", found.name),
+            ("space", found.space.hex),
+            ("dim", found.dim),
+            ("items", f"{found.items:,}"),
+            *[(f"made by {model}", f"{n:,}") for model, n in by_model.items()],
+            ("index", "approximate" if found.approximate else "exact"),
+            ("on disk", f"{found.bytes_on_disk / 2**20:.1f} MiB"),
+        ],
+    )
+
+
+@gallery.command()
+@click.argument("path")
+@click.argument("out", type=click.Path(path_type=Path))
+@json_option
+def export(path: str, out: Path, as_json: bool) -> None:
+    """Write everything in the gallery PATH to the file OUT (.npz, read without pickle).
+
+    \b
+    Example:
+      samespace gallery export shop shop.npz
+    """
+    with Gallery.open(path) as opened:
+        count = opened.export(out)
+    if as_json:
+        print_json({"items": count, "file": str(out)})
+    else:
+        click.echo(f"{count} items written to {out}")

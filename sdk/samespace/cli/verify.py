@@ -1,0 +1,97 @@
+"""`samespace verify`: the report, the gate and the certificates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from samespace._dataset import Dataset
+from samespace.cli import EXIT_NO
+from samespace.cli._output import json_option, print_json, print_table, progress_bar
+from samespace.verification import Report, verdict, verify, write_report
+
+
+@click.command("verify")
+@click.option("--query", multiple=True, required=True, help="Bundle that embeds queries.")
+@click.option("--gallery", multiple=True, required=True, help="Bundle that embeds the gallery.")
+@click.option("--data", "dataset", required=True, help="Dataset whose test part is searched.")
+@click.option("--baseline", help="Query bundle trained alone, which the pair has to beat.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for report and certificates.")
+@click.option("--gate", is_flag=True, help="Exit with 1 unless the criterion holds.")
+@json_option
+def verify_command(
+    query: tuple[str, ...],
+    gallery: tuple[str, ...],
+    dataset: str,
+    baseline: str | None,
+    out: Path | None,
+    gate: bool,
+    as_json: bool,
+) -> int:
+    """Measure whether query bundles retrieve in galleries of other bundles.
+
+    \b
+    Example, in a release pipeline:
+      samespace verify --query edge.bundle --gallery cloud.bundle --data shop/manifest.csv \\
+        --out report --gate
+    """
+    data = Dataset.open(dataset)
+    with progress_bar() as progress:
+        report = verify(query, gallery, data, baseline=baseline, progress=progress)
+    if out:
+        write_report(report, out, data)
+        write_certificates(report, out)
+    if as_json:
+        print_json(report.to_json())
+    else:
+        print_report(report)
+        if out:
+            click.echo(f"report: {out / 'report.html'}")
+    return EXIT_NO if gate and not report.passed else 0
+
+
+def write_certificates(report: Report, folder: Path) -> dict[str, Path]:
+    """Write the certificates of a report beside it; returns their paths by query label."""
+    written = {}
+    for certificate in report.certificates():
+        name = certificate.query.name
+        path = folder / f"{name}-{certificate.query.fingerprint.short}.certificate.json"
+        certificate.write(path)
+        written[name] = path
+    return written
+
+
+def print_report(report: Report) -> None:
+    """The matrix, the criterion and the cost, in a terminal."""
+    rows = []
+    for cell in report.matrix:
+        e = cell.estimates["recall_at_1"]
+        others = [f"{cell.estimates[m].value:.3f}" for m in ("recall_at_5", "recall_at_10", "map")]
+        rows.append(
+            (cell.query, cell.gallery, f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]", *others)
+        )
+    print_table(["query", "gallery", "R@1 [95 %]", "R@5", "R@10", "mAP"], rows, "M(query, gallery)")
+    print_table(
+        [
+            "query → gallery",
+            "against",
+            "difference of R@1 [95 %]",
+            "holds",
+            "gap to paragon",
+            "cost",
+        ],
+        [
+            (
+                f"{c.query} → {c.gallery}",
+                f"{c.reference} → {c.reference}",
+                f"{c.difference.value:+.3f} [{c.difference.low:+.3f}, {c.difference.high:+.3f}]",
+                ("yes" if c.holds else "NO") + (" (decides)" if c.decides else ""),
+                f"{c.gap.value:+.3f}",
+                f"1/{c.cost_ratio:.1f}",
+            )
+            for c in report.criteria
+        ],
+        "criterion",
+    )
+    click.echo(verdict(report))

@@ -1,0 +1,12 @@
+"""The gallery: SQLite is the record of truth, faiss the index."""
+
+from samespace.gallery._gallery import (
+    APPROXIMATE_FROM,
+    Gallery,
+    GalleryStats,
+    Hit,
+    Record,
+    SearchResult,
+)
+
+__all__ = ["APPROXIMATE_FROM", "Gallery", "GalleryStats", "Hit", "Record", "SearchResult"]

@@ -1,0 +1,381 @@
+"""The gallery's record of truth: one SQLite database in write-ahead mode.
+
+Invariants (see sdk/README.md):
+- a row is written once and never changed: an update inserts a new row under a new key and leaves
+  a tombstone for the old one, so "everything since key k" is all another process has to read;
+- every row carries a CRC of its content, and after a clean close the whole file has one too;
+- a commit is on the disk (synchronous=FULL) before it is acknowledged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import uuid
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from samespace_edge import (
+    GalleryBusyError,
+    GalleryDamagedError,
+    GalleryError,
+    GalleryStorageError,
+    canonical_json,
+)
+
+SCHEMA = 1
+DATABASE = "gallery.db"
+_SUM = "gallery.sum"
+_CHUNK = 500  # parameters in one IN (...)
+_TABLES = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE models (
+    id INTEGER PRIMARY KEY, identity TEXT NOT NULL UNIQUE, certificate TEXT, crc INTEGER NOT NULL
+);
+CREATE TABLE items (
+    key INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, model INTEGER NOT NULL,
+    vector BLOB NOT NULL, payload TEXT, crc INTEGER NOT NULL
+);
+CREATE TABLE tombstones (seq INTEGER PRIMARY KEY AUTOINCREMENT, key INTEGER NOT NULL);
+"""
+
+Row = tuple[int, str, int, bytes, str | None]
+"""key, id, model, vector, payload: an item as it is stored, its CRC already checked."""
+
+
+def _crc(id_: str, model: int, vector: bytes, payload: str | None) -> int:
+    return zlib.crc32(vector, zlib.crc32(f"{model}\0{id_}\0{payload}".encode()))
+
+
+class Store:
+    """An open database. Not thread-safe: the gallery holds a lock around it."""
+
+    def __init__(self, folder: Path, *, read_only: bool, busy_timeout: float) -> None:
+        self.folder = folder
+        self.path = folder / DATABASE
+        self.read_only = read_only
+        if not self.path.exists():
+            raise GalleryError(
+                f"there is no gallery at {folder}: it has no {DATABASE}. "
+                "Create one with Gallery.create or 'samespace gallery create'."
+            )
+        self._changed = False
+        with self.errors():
+            # A gallery on read-only media has no log to share, so SQLite need not look for one.
+            mode = "mode=ro&immutable=1" if read_only else "mode=rw"
+            self._db = sqlite3.connect(
+                f"{self.path.absolute().as_uri()}?{mode}",
+                uri=True,
+                timeout=busy_timeout,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+        try:
+            with self.errors():
+                if not read_only:
+                    self._db.execute("PRAGMA journal_mode = WAL")
+                    self._db.execute("PRAGMA synchronous = FULL")
+                self._db.execute("PRAGMA cache_size = -16384")
+            self._check_version()
+        except BaseException:
+            self._db.close()
+            raise
+
+    @staticmethod
+    def create(folder: Path, meta: dict[str, Any]) -> None:
+        """Write an empty gallery into `folder`."""
+        path = folder / DATABASE
+        if path.exists():
+            raise GalleryError(f"there is already a gallery at {folder}; open it instead")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            temporary = folder / f".{DATABASE}.{os.getpid()}"
+            temporary.unlink(missing_ok=True)
+            with contextlib.closing(sqlite3.connect(temporary)) as db:
+                db.executescript(_TABLES)
+                values = {"schema": SCHEMA, "uuid": uuid.uuid4().hex, **meta}
+                for key, value in values.items():
+                    text = canonical_json(value)
+                    db.execute(
+                        "INSERT INTO meta VALUES (?, ?, ?)", (key, text, zlib.crc32(text.encode()))
+                    )
+                db.commit()
+            temporary.rename(path)
+        except (OSError, sqlite3.OperationalError) as error:
+            raise GalleryStorageError(f"cannot create a gallery in {folder}: {error}") from None
+
+    @contextlib.contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn SQLite's errors into the gallery's."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            where = f"gallery {self.folder}"
+            if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise GalleryBusyError(
+                    f"{where}: another process is writing; try again, or open the gallery "
+                    "with a longer busy_timeout"
+                ) from None
+            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise self._damaged(str(error)) from None
+            if code in (
+                sqlite3.SQLITE_FULL,
+                sqlite3.SQLITE_IOERR,
+                sqlite3.SQLITE_READONLY,
+                sqlite3.SQLITE_CANTOPEN,
+            ):
+                raise GalleryStorageError(
+                    f"{where}: {error}. Nothing of this call was stored; what was stored before "
+                    "is untouched. Free space, or make the folder writable "
+                    "(or open it with read_only=True)."
+                ) from None
+            raise
+
+    def _damaged(self, what: str) -> GalleryDamagedError:
+        return GalleryDamagedError(
+            f"gallery {self.folder}: {DATABASE} is damaged ({what}), so it is not searched. "
+            "Restore the folder from a backup."
+        )
+
+    def _check_version(self) -> None:
+        with self.errors():
+            row = self._db.execute(
+                "SELECT count(*) FROM sqlite_master WHERE name IN "
+                "('meta', 'models', 'items', 'tombstones')"
+            ).fetchone()
+        if row[0] != 4:
+            raise self._damaged("tables are missing")
+        if (schema := self.meta("schema")) != SCHEMA:
+            raise GalleryError(
+                f"gallery {self.folder} has schema {schema}; this version reads {SCHEMA}. "
+                "Upgrade samespace."
+            )
+
+    def close(self) -> None:
+        """Close; after a change, fold the log into the file and note the file's checksum."""
+        try:
+            if self._changed and not self.read_only:
+                with contextlib.suppress(sqlite3.OperationalError):
+                    self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            self._db.close()
+        if not self.read_only:
+            # Only a database that nobody else has open is left without a log.
+            with contextlib.suppress(OSError):
+                self._write_sum()
+
+    def _log(self) -> Path:
+        return self.path.with_name(f"{DATABASE}-wal")
+
+    def _stamp(self) -> dict[str, int]:
+        stat = self.path.stat()
+        return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+
+    def _write_sum(self) -> None:
+        if self._log().exists():
+            return
+        stamp = self._stamp()
+        if stamp.items() <= self._read_sum().items():
+            return
+        value = {**stamp, "crc": _file_crc(self.path)}
+        if self._stamp() != stamp or self._log().exists():
+            return  # somebody came in between
+        temporary = self.folder / f".{_SUM}.{os.getpid()}"
+        temporary.write_text(json.dumps(value))
+        temporary.replace(self.folder / _SUM)
+
+    def _read_sum(self) -> dict[str, int]:
+        try:
+            value = json.loads((self.folder / _SUM).read_text())
+            return value if isinstance(value, dict) else {}
+        except (OSError, ValueError):
+            return {}
+
+    def check(self) -> None:
+        """Raise `GalleryDamagedError` unless the database holds what was written to it.
+
+        After a clean close the file's own checksum tells in one pass; otherwise, or after the
+        file was copied, SQLite's structure and every row are checked.
+        """
+        log = self._log()
+        noted = self._read_sum()
+        clean = not log.exists() or not log.stat().st_size
+        if clean and noted and self._stamp().items() <= noted.items():
+            if _file_crc(self.path) != noted.get("crc"):
+                raise self._damaged("its content is not what was written")
+            return
+        with self.errors():
+            problem = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if problem != "ok":
+                raise self._damaged(problem)
+            models = {key for key, *_ in self.models()}
+            for row in self.rows():
+                if row[2] not in models:
+                    raise self._damaged(f"item {row[1]!r} names a model that is not there")
+            for key in self._db.execute("SELECT key FROM meta").fetchall():
+                self.meta(key[0])
+
+    # reading
+
+    def meta(self, key: str, default: Any = None) -> Any:
+        """A setting of the gallery."""
+        with self.errors():
+            row = self._db.execute("SELECT value, crc FROM meta WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            return default
+        if zlib.crc32(row[0].encode()) != row[1]:
+            raise self._damaged(f"setting {key!r} was changed")
+        return json.loads(row[0])
+
+    def models(self) -> list[tuple[int, dict[str, Any], dict[str, Any] | None]]:
+        """Admitted models: number, identity, certificate (None for the anchor)."""
+        with self.errors():
+            rows = self._db.execute("SELECT id, identity, certificate, crc FROM models").fetchall()
+        for _, identity, certificate, crc in rows:
+            if zlib.crc32(f"{identity}\0{certificate}".encode()) != crc:
+                raise self._damaged("an admitted model was changed")
+        return [(n, json.loads(i), json.loads(c) if c else None) for n, i, c, _ in rows]
+
+    def data_version(self) -> int:
+        """Changes whenever another connection commits."""
+        with self.errors():
+            return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+
+    def count_by_model(self) -> dict[int, int]:
+        """Number of items of every model."""
+        with self.errors():
+            return dict(self._db.execute("SELECT model, count(*) FROM items GROUP BY model"))
+
+    def rows(self, after: int = 0) -> Iterator[Row]:
+        """Every item with a key above `after`, in order, its CRC checked."""
+        return self._checked(
+            self._db.execute(
+                "SELECT key, id, model, vector, payload, crc FROM items WHERE key > ? ORDER BY key",
+                (after,),
+            )
+        )
+
+    def _checked(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[Row]:
+        with self.errors():
+            for key, id_, model, vector, payload, crc in rows:
+                try:
+                    intact = _crc(id_, model, vector, payload) == crc
+                except TypeError:  # a value of another type than was written
+                    intact = False
+                if not intact:
+                    raise self._damaged(f"item {id_!r} does not hold what was written")
+                yield key, id_, model, vector, payload
+
+    def by_id(self, ids: Sequence[str]) -> dict[str, Row]:
+        """The items with these ids; those that are not there are left out."""
+        return {row[1]: row for row in self._lookup("id", ids)}
+
+    def by_key(self, keys: Sequence[int]) -> dict[int, Row]:
+        """The items with these keys; those that are not there are left out."""
+        return {row[0]: row for row in self._lookup("key", keys)}
+
+    def _lookup(self, column: str, values: Sequence[Any]) -> Iterator[Row]:
+        for start in range(0, len(values), _CHUNK):
+            part = values[start : start + _CHUNK]
+            marks = ",".join("?" * len(part))
+            with self.errors():
+                found = self._db.execute(
+                    "SELECT key, id, model, vector, payload, crc FROM items "
+                    f"WHERE {column} IN ({marks})",
+                    part,
+                ).fetchall()
+            yield from self._checked(found)
+
+    def keys_where(self, condition: str, parameters: Sequence[Any]) -> list[int]:
+        """Keys of the items whose payload meets a compiled condition, in order."""
+        with self.errors():
+            found = self._db.execute(
+                f"SELECT key FROM items WHERE {condition} ORDER BY key", parameters
+            )
+            return [key for (key,) in found]
+
+    def tombstones(self, after: int) -> list[tuple[int, int]]:
+        """(sequence number, key) of every item that went since `after`."""
+        with self.errors():
+            return self._db.execute(
+                "SELECT seq, key FROM tombstones WHERE seq > ? ORDER BY seq", (after,)
+            ).fetchall()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Several reads that see the same state, whatever others write meanwhile."""
+        with self.errors():
+            self._db.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._db.execute("ROLLBACK")
+
+    # writing
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """One transaction: all of it is stored, durably, or nothing."""
+        if self.read_only:
+            raise GalleryStorageError(f"gallery {self.folder} was opened with read_only=True")
+        with self.errors():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+            self._changed = True
+
+    def set_meta(self, key: str, value: Any) -> None:
+        """Change a setting, inside `writing`."""
+        text = canonical_json(value)
+        self._db.execute(
+            "INSERT INTO meta VALUES (?, ?, ?) ON CONFLICT DO UPDATE "
+            "SET value = excluded.value, crc = excluded.crc",
+            (key, text, zlib.crc32(text.encode())),
+        )
+
+    def put_model(self, identity: dict[str, Any], certificate: dict[str, Any] | None) -> int:
+        """Admit a model, or renew its certificate, inside `writing`; returns its number."""
+        text = canonical_json(identity)
+        proof = canonical_json(certificate) if certificate else None
+        crc = zlib.crc32(f"{text}\0{proof}".encode())
+        row = self._db.execute(
+            "INSERT INTO models (identity, certificate, crc) VALUES (?, ?, ?) "
+            "ON CONFLICT (identity) DO UPDATE SET certificate = excluded.certificate, "
+            "crc = excluded.crc RETURNING id",
+            (text, proof, crc),
+        ).fetchone()
+        return int(row[0])
+
+    def insert(self, rows: Iterable[tuple[str, int, bytes, str | None]]) -> None:
+        """Insert (id, model, vector, payload), inside `writing`.
+
+        Raises `sqlite3.IntegrityError` where an id is already there.
+        """
+        self._db.executemany(
+            "INSERT INTO items (id, model, vector, payload, crc) VALUES (?, ?, ?, ?, ?)",
+            [(i, m, v, p, _crc(i, m, v, p)) for i, m, v, p in rows],
+        )
+
+    def remove(self, keys: Sequence[int]) -> None:
+        """Delete items by key, inside `writing`."""
+        parameters = [(key,) for key in keys]
+        self._db.executemany("DELETE FROM items WHERE key = ?", parameters)
+        self._db.executemany("INSERT INTO tombstones (key) VALUES (?)", parameters)
+
+
+def _file_crc(path: Path) -> int:
+    crc = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            crc = zlib.crc32(block, crc)
+    return crc

@@ -1,0 +1,244 @@
+"""Retrieval metrics, on numpy arrays: what is searched for is what is checked.
+
+Everything works per query first, so that intervals, flips and paired differences can be had from
+the same numbers. Accuracies are fractions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32] | NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+_ROWS_AT_ONCE = 1024
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What every query found.
+
+    Attributes:
+        top: int64 (Q, K): gallery positions, best first.
+        top_scores: float32 (Q, K): their cosines.
+        first_match: int64 (Q,): rank, from 0, of the best item with the query's label; the size
+            of the gallery where there is none.
+        average_precision: float64 (Q,): average precision over the whole gallery.
+    """
+
+    top: NDArray[np.int64]
+    top_scores: NDArray[np.float32]
+    first_match: NDArray[np.int64]
+    average_precision: NDArray[np.float64]
+
+    def hits(self, k: int) -> NDArray[np.bool_]:
+        """(Q,): whether one of the first k items has the query's label."""
+        return self.first_match < k
+
+    def recall_at(self, k: int) -> float:
+        """R@k: share of the queries with an item of their label among the first k."""
+        return float(self.hits(k).mean())
+
+    @property
+    def mean_average_precision(self) -> float:
+        """MAP over the whole gallery."""
+        return float(self.average_precision.mean())
+
+
+def rank(
+    queries: Floats,
+    gallery: Floats,
+    query_labels: Labels,
+    gallery_labels: Labels,
+    keep: int = 10,
+) -> Ranking:
+    """Search every query in the gallery, exactly, by cosine.
+
+    Ties are broken against the query: an item of another label comes before one of the query's
+    own label with the same score, so a model that gives every picture the same vector scores 0.
+
+    Args:
+        queries: unit vectors (Q, D).
+        gallery: unit vectors (G, D), G at least 1.
+        query_labels: (Q,).
+        gallery_labels: (G,).
+        keep: how many items of every ranking to keep.
+    """
+    keep = min(keep, len(gallery))
+    tops, scores, firsts, precisions = [], [], [], []
+    ranks = np.arange(1, len(gallery) + 1, dtype=np.float64)
+    for start in range(0, len(queries), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        similarity = np.asarray(queries[rows] @ gallery.T, np.float32)
+        relevant = query_labels[rows, None] == gallery_labels[None, :]
+        # Stable sort on (-score, relevant): sort by relevance first, then stably by score.
+        by_relevance = np.argsort(relevant, axis=1, kind="stable")
+        sorted_scores = np.take_along_axis(similarity, by_relevance, 1)
+        by_score = np.argsort(-sorted_scores, axis=1, kind="stable")
+        order = np.take_along_axis(by_relevance, by_score, 1)
+        found = np.take_along_axis(relevant, order, 1)
+        count = found.sum(1)
+        firsts.append(np.where(count > 0, found.argmax(1), len(gallery)))
+        precision = np.cumsum(found, 1) / ranks
+        precisions.append((precision * found).sum(1) / np.maximum(count, 1))
+        tops.append(order[:, :keep])
+        scores.append(np.take_along_axis(similarity, order[:, :keep], 1))
+    return Ranking(
+        np.concatenate(tops).astype(np.int64),
+        np.concatenate(scores),
+        np.concatenate(firsts).astype(np.int64),
+        np.concatenate(precisions),
+    )
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % bootstrap interval.
+
+    Attributes:
+        low, high: the 2.5 and 97.5 percentiles.
+        over: what was resampled: `queries` or `labels`, whichever gave the wider interval.
+    """
+
+    low: float
+    high: float
+    over: str
+
+    def __str__(self) -> str:
+        return f"[{self.low:.3f}, {self.high:.3f}]"
+
+
+class Bootstrap:
+    """Resamples queries, and labels, once; every mean of the same queries then shares them.
+
+    Labels are resampled as clusters (Efron & Tibshirani 1993, section 8.3 on the choice of
+    the unit): pictures of one product are not independent, and test labels are few.
+
+    Args:
+        labels: label of every query (Q,).
+        resamples: number of bootstrap samples.
+        seed: of the resampling.
+    """
+
+    def __init__(self, labels: Labels, resamples: int = 2000, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        n = len(labels)
+        _, codes = np.unique(labels, return_inverse=True)
+        groups = int(codes.max()) + 1
+        by_query = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
+        by_group = rng.multinomial(groups, np.full(groups, 1 / groups), size=resamples)
+        self._weights = {
+            "queries": by_query.astype(np.float64),
+            "labels": by_group[:, codes].astype(np.float64),
+        }
+
+    def interval(self, values: Sequence[float] | NDArray[np.generic]) -> Interval:
+        """The wider of the two 95 % intervals of the mean of `values` (Q,)."""
+        array = np.asarray(values, np.float64)
+        best: Interval | None = None
+        for over, weights in self._weights.items():
+            means = weights @ array / weights.sum(1)
+            low, high = np.percentile(means, [2.5, 97.5])
+            if best is None or high - low > best.high - best.low:
+                best = Interval(float(low), float(high), over)
+        assert best is not None
+        return best
+
+
+def update_gain(cross: float, old: float, paragon: float) -> float:
+    """Share of a full backfill's gain that is had without it (BCT, Shen et al. 2020, eq. 9).
+
+    Args:
+        cross: M(new, old), or M(edge, cloud).
+        old: M(old, old), or M(edge, edge).
+        paragon: M(new, new), or M(cloud, cloud).
+
+    Returns NaN where the paragon gains nothing.
+    """
+    return float("nan") if paragon == old else (cross - old) / (paragon - old)
+
+
+@dataclass(frozen=True)
+class Flips:
+    """Queries whose first hit changed between right and wrong.
+
+    Attributes:
+        negative: positions of the queries that were right before and are wrong now.
+        positive: positions of those that were wrong and are right.
+        queries: how many queries there were.
+    """
+
+    negative: NDArray[np.int64]
+    positive: NDArray[np.int64]
+    queries: int
+
+    @property
+    def negative_rate(self) -> float:
+        """NFR: share of all queries (PCT, Yan et al. 2021, section 3)."""
+        return len(self.negative) / self.queries
+
+    @property
+    def positive_rate(self) -> float:
+        """Share of all queries that turned right."""
+        return len(self.positive) / self.queries
+
+
+def flips(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Flips:
+    """Flips between two systems' first-hit correctness, both (Q,)."""
+    return Flips(
+        np.flatnonzero(before & ~after), np.flatnonzero(~before & after), queries=len(before)
+    )
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """What a fixed score threshold does to a model's queries.
+
+    Attributes:
+        threshold: cosine from which a pair counts as the same label.
+        far: false accept rate: share of the pairs of different labels that pass.
+        tar: true accept rate: share of the pairs of one label that pass.
+    """
+
+    threshold: float
+    far: float
+    tar: float
+
+
+def threshold_at_far(
+    queries: Floats, gallery: Floats, query_labels: Labels, gallery_labels: Labels, far: float
+) -> float:
+    """The smallest cosine at which at most a share `far` of the different pairs passes.
+
+    NaN where there are no pairs of different labels.
+    """
+    similarity = np.asarray(queries @ gallery.T, np.float32)
+    different = similarity[query_labels[:, None] != gallery_labels[None, :]]
+    if not len(different):
+        return float("nan")
+    allowed = int(far * len(different))
+    at = len(different) - allowed - 1
+    return float(np.nextafter(np.partition(different, at)[at], np.float32(2), dtype=np.float32))
+
+
+def operating_point(
+    queries: Floats,
+    gallery: Floats,
+    query_labels: Labels,
+    gallery_labels: Labels,
+    threshold: float,
+) -> OperatingPoint:
+    """FAR and TAR of these queries at a threshold that was set elsewhere."""
+    similarity = np.asarray(queries @ gallery.T, np.float32)
+    same = query_labels[:, None] == gallery_labels[None, :]
+    passed = similarity >= np.float32(threshold)
+    accepted, rejected = same.sum(), (~same).sum()
+    return OperatingPoint(
+        threshold=threshold,
+        far=float((passed & ~same).sum() / rejected) if rejected else float("nan"),
+        tar=float((passed & same).sum() / accepted) if accepted else float("nan"),
+    )

@@ -1,0 +1,132 @@
+"""A report as HTML and as Markdown, made from its JSON and, for the pictures, the dataset."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from samespace_edge import DataError, ImageError
+from samespace_edge._image import decode_image
+
+from samespace._dataset import Dataset
+from samespace.verification._plots import cost_plot, matrix_plot, score_plot
+from samespace.verification._report import METRIC_NAMES, METRICS, Criterion, Estimate, Report
+
+_THUMBNAIL = 72
+
+
+def to_markdown(report: Report) -> str:
+    """The report as Markdown, without pictures."""
+    return _template("report.md.j2", autoescape=False).render(**_context(report))
+
+
+def to_html(report: Report, dataset: Dataset | None = None) -> str:
+    """The report as one HTML file that needs nothing beside it.
+
+    Args:
+        dataset: where the example pictures are taken from; without it their paths are shown.
+    """
+    plots = {
+        "matrix": _data_url(matrix_plot(report), "png"),
+        "cost": _data_url(cost_plot(report), "png"),
+        "scores": [_data_url(score_plot(t), "png") for t in report.thresholds],
+    }
+    template = _template("report.html.j2", autoescape=True)
+    return template.render(**_context(report), plots=plots, thumbnails=_thumbnails(report, dataset))
+
+
+def write_report(report: Report, folder: str | Path, dataset: Dataset | None = None) -> None:
+    """Write `report.json`, `report.html` and `report.md` into a folder."""
+    out = Path(folder)
+    out.mkdir(parents=True, exist_ok=True)
+    report.write(out / "report.json")
+    (out / "report.html").write_text(to_html(report, dataset), encoding="utf-8")
+    (out / "report.md").write_text(to_markdown(report), encoding="utf-8")
+
+
+def verdict(report: Report) -> str:
+    """The report in one sentence."""
+    deciding = [c for c in report.criteria if c.decides]
+    if not deciding:
+        return "No two of these models claim the same embedding space, so nothing is certified."
+    passed = [c for c in deciding if c.holds]
+    if len(passed) == len(deciding):
+        return "Compatible: " + "; ".join(criterion_sentence(c) for c in passed) + "."
+    failed = [c for c in deciding if not c.holds]
+    return "NOT compatible: " + "; ".join(criterion_sentence(c) for c in failed) + "."
+
+
+def criterion_sentence(criterion: Criterion) -> str:
+    """A criterion in words."""
+    c = criterion
+    relation = "is above" if c.holds else "is not above"
+    return (
+        f"M({c.query}, {c.gallery}) = {c.value:.3f} {relation} M({c.reference}, {c.reference}) = "
+        f"{c.reference_value:.3f} beyond the interval of the difference "
+        f"[{c.difference.low:+.3f}, {c.difference.high:+.3f}]"
+    )
+
+
+def _context(report: Report) -> dict[str, Any]:
+    return {
+        "report": report,
+        "verdict": verdict(report),
+        "metrics": [(m, METRIC_NAMES[m]) for m in METRICS],
+        "cards": [(m.label, dict(m.card)) for m in report.models if m.card],
+    }
+
+
+def _template(name: str, autoescape: bool) -> Any:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("samespace.verification", "templates"),
+        autoescape=autoescape,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    filters: dict[str, Callable[..., str]] = {
+        "share": lambda v: f"{v:.3f}",
+        "signed": lambda v: f"{v:+.3f}",
+        "percent": lambda v: f"{100 * v:.2f} %",
+        "mmacs": lambda v: f"{v / 1e6:.1f}",
+        "mib": lambda v: f"{v / 2**20:.2f}",
+        "ms": lambda v: f"{v:.2f}",
+        "times": lambda v: f"{v:.1f}×",
+        "interval": _interval,
+        "cell": lambda text: str(text).replace("|", "\\|").replace("\n", " "),
+    }
+    environment.filters.update(filters)
+    return environment.get_template(name)
+
+
+def _interval(estimate: Estimate) -> str:
+    return f"[{estimate.low:.3f}, {estimate.high:.3f}]"
+
+
+def _thumbnails(report: Report, dataset: Dataset | None) -> Mapping[str, str]:
+    if dataset is None:
+        return {}
+    items = {item.path: item for item in (*dataset.queries, *dataset.gallery)}
+    wanted = {e.path for e in report.examples}
+    wanted |= {path for e in report.examples for hits in e.hits.values() for path, _ in hits}
+    found = {}
+    for path in sorted(wanted & set(items)):
+        try:
+            image = decode_image(dataset.read(items[path]))
+        except (DataError, ImageError):
+            continue  # gone since it was measured: its path is shown instead
+        image.thumbnail((_THUMBNAIL * 2, _THUMBNAIL * 2), Image.Resampling.BILINEAR)
+        buffer = io.BytesIO()
+        image.save(buffer, "jpeg", quality=80)
+        found[path] = _data_url(buffer.getvalue(), "jpeg")
+    return found
+
+
+def _data_url(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

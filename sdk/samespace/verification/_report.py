@@ -1,0 +1,310 @@
+"""What a verification found, as values (format: schemas/report.schema.json)."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from samespace_edge import ModelIdentity, VerificationError, canonical_json
+
+from samespace._certificate import Certificate
+
+SCHEMA = 1
+METRICS = ("recall_at_1", "recall_at_5", "recall_at_10", "map")
+METRIC_NAMES = {"recall_at_1": "R@1", "recall_at_5": "R@5", "recall_at_10": "R@10", "map": "mAP"}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over queries, with the wider of the intervals over queries and over labels."""
+
+    value: float
+    low: float
+    high: float
+    over: str
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model of a report.
+
+    Attributes:
+        label: what it is called in this report; unique.
+        declared: `query`, `gallery`, `baseline`, or several, as the caller named it.
+        macs: multiply-accumulates for one picture.
+        bytes: size of the graph file.
+        decode_ms: median time to decode and resize one picture, in milliseconds.
+        embed_ms: median time of the graph for one picture, in milliseconds.
+        card: how it was made.
+    """
+
+    label: str
+    identity: ModelIdentity
+    role: str
+    declared: tuple[str, ...]
+    macs: int
+    parameters: int
+    bytes: int
+    decode_ms: float
+    embed_ms: float
+    card: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """M(query, gallery): one entry of the matrix, for every metric of `METRICS`."""
+
+    query: str
+    gallery: str
+    estimates: Mapping[str, Estimate]
+
+    @property
+    def homogeneous(self) -> bool:
+        """Whether one model embeds both sides."""
+        return self.query == self.gallery
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """Whether M(query, gallery) is above M(reference, reference) beyond its interval, in R@1.
+
+    Attributes:
+        reference: the baseline, or the query model itself.
+        difference: M(query, gallery) - M(reference, reference), paired by query.
+        gap: M(query, gallery) - M(gallery, gallery), paired by query.
+        gain: share of the paragon's advantage over the reference that is had; None where the
+            paragon has none.
+        cost_ratio: MACs of the gallery model over those of the query model.
+        decides: whether gate and certificate go by it.
+        holds: whether the whole interval of `difference` is above 0.
+    """
+
+    query: str
+    gallery: str
+    reference: str
+    value: float
+    reference_value: float
+    difference: Estimate
+    gap: Estimate
+    gain: float | None
+    cost_ratio: float
+    decides: bool
+    holds: bool
+
+
+@dataclass(frozen=True)
+class FlipCount:
+    """Queries whose first hit turns wrong, or right, when `query` replaces the gallery model."""
+
+    query: str
+    gallery: str
+    negative_rate: float
+    positive_rate: float
+    negative: tuple[str, ...]
+    positive: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A score threshold set for the gallery model's own queries, met by another model's.
+
+    Attributes:
+        threshold: cosine at which `gallery`'s own queries have a FAR of 1 %.
+        own_far, own_tar: what those have there.
+        far, tar: what `query`'s queries have there.
+        same, different: histogram of the scores of matching and other pairs, in `bins`.
+    """
+
+    query: str
+    gallery: str
+    threshold: float
+    own_far: float
+    own_tar: float
+    far: float
+    tar: float
+    bins: tuple[float, ...]
+    same: tuple[int, ...]
+    different: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A query and what every pair of models found for it: paths and labels, best first."""
+
+    path: str
+    label: str
+    kind: str
+    hits: Mapping[str, tuple[tuple[str, str], ...]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of `verify`.
+
+    Attributes:
+        dataset: `name`, `sha256`, `queries`, `gallery` (numbers of pictures), `labels`.
+        machine: where it was measured.
+        notes: what a reader has to know before the figures.
+    """
+
+    dataset: Mapping[str, Any]
+    models: tuple[ModelEntry, ...]
+    matrix: tuple[Cell, ...]
+    criteria: tuple[Criterion, ...]
+    flips: tuple[FlipCount, ...]
+    thresholds: tuple[Threshold, ...]
+    examples: tuple[Example, ...]
+    notes: tuple[str, ...]
+    machine: Mapping[str, Any]
+    created: str
+    version: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether there is a criterion that decides, and every such one holds."""
+        deciding = [c.holds for c in self.criteria if c.decides]
+        return bool(deciding) and all(deciding)
+
+    def model(self, label: str) -> ModelEntry:
+        """The model called `label`; raises `VerificationError`."""
+        for entry in self.models:
+            if entry.label == label:
+                return entry
+        known = ", ".join(m.label for m in self.models)
+        raise VerificationError(f"the report has no model {label!r}; it has: {known}")
+
+    def cell(self, query: str, gallery: str) -> Cell:
+        """M(query, gallery); raises `VerificationError` where it was not measured."""
+        for cell in self.matrix:
+            if (cell.query, cell.gallery) == (query, gallery):
+                return cell
+        raise VerificationError(f"M({query}, {gallery}) was not measured")
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is written to `report.json`."""
+        value = _plain(self)
+        assert isinstance(value, dict)
+        return {"schema": SCHEMA, "passed": self.passed, **value}
+
+    @classmethod
+    def from_json(cls, value: Any) -> Report:
+        """The opposite of `to_json`; raises `VerificationError`."""
+        if not isinstance(value, dict) or value.get("schema") != SCHEMA:
+            raise VerificationError(f"this is not a report of schema {SCHEMA}")
+        v = {k: x for k, x in value.items() if k not in ("schema", "passed")}
+        try:
+            v["models"] = tuple(
+                ModelEntry(
+                    **{
+                        **m,
+                        "identity": ModelIdentity.from_json(m["identity"]),
+                        "declared": tuple(m["declared"]),
+                    }
+                )
+                for m in v["models"]
+            )
+            v["matrix"] = tuple(
+                Cell(
+                    c["query"],
+                    c["gallery"],
+                    {k: Estimate(**e) for k, e in c["estimates"].items()},
+                )
+                for c in v["matrix"]
+            )
+            v["criteria"] = tuple(
+                Criterion(
+                    **{
+                        **c,
+                        "difference": Estimate(**c["difference"]),
+                        "gap": Estimate(**c["gap"]),
+                    }
+                )
+                for c in v["criteria"]
+            )
+            v["flips"] = tuple(
+                FlipCount(
+                    **{
+                        **f,
+                        "negative": tuple(f["negative"]),
+                        "positive": tuple(f["positive"]),
+                    }
+                )
+                for f in v["flips"]
+            )
+            v["thresholds"] = tuple(
+                Threshold(**{**t, **{k: tuple(t[k]) for k in ("bins", "same", "different")}})
+                for t in v["thresholds"]
+            )
+            v["examples"] = tuple(
+                Example(
+                    e["path"],
+                    e["label"],
+                    e["kind"],
+                    {k: tuple((p, la) for p, la in hits) for k, hits in e["hits"].items()},
+                )
+                for e in v["examples"]
+            )
+            v["notes"] = tuple(v["notes"])
+            return cls(**v)
+        except (KeyError, TypeError, ValueError) as error:
+            raise VerificationError(f"malformed report: {error!r}") from None
+
+    def write(self, path: str | Path) -> None:
+        """Write `report.json`."""
+        Path(path).write_text(json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n")
+
+    @classmethod
+    def read(cls, path: str | Path) -> Report:
+        """Read a report from a file; raises `VerificationError`."""
+        try:
+            value = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise VerificationError(f"cannot read the report {path}: {error}") from None
+        return cls.from_json(value)
+
+    def certificates(self) -> tuple[Certificate, ...]:
+        """A certificate for every query model whose deciding criteria all hold."""
+        digest = hashlib.sha256(canonical_json(self.to_json()).encode()).hexdigest()
+        issued = []
+        for criterion in self.criteria:
+            if not (criterion.decides and criterion.holds):
+                continue
+            cell = self.cell(criterion.query, criterion.gallery)
+            issued.append(
+                Certificate(
+                    query=self.model(criterion.query).identity,
+                    gallery=self.model(criterion.gallery).identity,
+                    dataset=self.dataset,
+                    criterion={
+                        "metric": "recall_at_1",
+                        "value": criterion.value,
+                        "reference": str(self.model(criterion.reference).identity),
+                        "reference_value": criterion.reference_value,
+                        "difference": criterion.difference.value,
+                        "difference_low": criterion.difference.low,
+                        "difference_high": criterion.difference.high,
+                    },
+                    figures={m: cell.estimates[m].value for m in METRICS},
+                    report_sha256=digest,
+                    issued=self.created,
+                    version=self.version,
+                )
+            )
+        return tuple(issued)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, ModelIdentity):
+        return value.to_json()
+    if dataclasses.is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value
