@@ -158,8 +158,6 @@ def export(
 def _parity(
     embedder: Embedder, deployed: Deployed, files: Mapping[str, bytes], entries: Sequence[Any]
 ) -> ParityReport:
-    from samespace_edge import decode
-
     pixels = np.stack([decode(files[f"golden/{e['resized']}"]) for e in entries])
     with torch.no_grad():
         expected = deployed(torch.from_numpy(pixels)).numpy()

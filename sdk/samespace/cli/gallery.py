@@ -120,7 +120,8 @@ def search(
 
     \b
     Example:
-      samespace gallery search shop photo.jpg --bundle edge.bundle -k 3 --where '{"price": {"lt": 50}}'
+      samespace gallery search shop photo.jpg --bundle edge.bundle -k 3
+      samespace gallery search shop photo.jpg --bundle edge.bundle --where '{"price": {"lt": 50}}'
     """
     try:
         condition = json.loads(where) if where else None

@@ -1,4 +1,4 @@
-"""The gallery: item vectors that outlive models, and never mix with what they cannot be compared to."""
+"""The gallery: item vectors that outlive models, and never meet what they cannot be compared to."""
 
 from __future__ import annotations
 
@@ -436,7 +436,7 @@ class Gallery:
         # A NaN or an infinity anywhere makes the norm one too.
         bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 1e-6)))
         if len(bad):
-            which = _some([names[i] for i in bad]) if names else f"query {bad[0]}"
+            which = _some([names[int(i)] for i in bad]) if names else f"query {bad[0]}"
             raise InvalidVectorError(
                 f"{which}: a vector holds NaN or infinity, or is zero and so has no direction"
             )
@@ -450,10 +450,10 @@ class Gallery:
         """The items with these ids, in this order; raises `UnknownIdError`."""
         with self._lock:
             rows = self._existing(_checked_ids(ids, unique=False))
-            by_number = {number: identity for number, identity in self._models.values()}
+            by_number = dict(self._models.values())
             if any(row[2] not in by_number for row in rows):
                 self._load_models()
-                by_number = {number: identity for number, identity in self._models.values()}
+                by_number = dict(self._models.values())
         return [
             Record(id_, np.frombuffer(raw, np.float32), _loads(text), by_number[number])
             for _, id_, number, raw, text in rows

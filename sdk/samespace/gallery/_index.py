@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import faiss
+import faiss as _faiss
 import numpy as np
 from numpy.typing import NDArray
 
 Vectors = NDArray[np.float32]
+
+faiss: Any = _faiss  # its Python layer changes signatures at run time, so types would mislead
 
 _TRAINING_VECTORS = 100_000
 _SCAN_SHARE = 0.2  # below this share of passing items a filtered search scans them all

@@ -21,7 +21,7 @@ _THUMBNAIL = 72
 
 def to_markdown(report: Report) -> str:
     """The report as Markdown, without pictures."""
-    return _template("report.md.j2", autoescape=False).render(**_context(report))
+    return str(_template("report.md.j2", autoescape=False).render(**_context(report)))
 
 
 def to_html(report: Report, dataset: Dataset | None = None) -> str:
@@ -36,7 +36,8 @@ def to_html(report: Report, dataset: Dataset | None = None) -> str:
         "scores": [_data_url(score_plot(t), "png") for t in report.thresholds],
     }
     template = _template("report.html.j2", autoescape=True)
-    return template.render(**_context(report), plots=plots, thumbnails=_thumbnails(report, dataset))
+    thumbnails = _thumbnails(report, dataset)
+    return str(template.render(**_context(report), plots=plots, thumbnails=thumbnails))
 
 
 def write_report(report: Report, folder: str | Path, dataset: Dataset | None = None) -> None:
