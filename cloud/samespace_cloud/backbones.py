@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from samespace_edge import ConfigError
 from torch import Tensor, nn
+
+from samespace_edge import ConfigError
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,22 @@ _LITE0 = BackboneSpec(
     features=1280,
 )
 
+
+def _trunk(spec: BackboneSpec, last_blocks: int) -> BackboneSpec:
+    """The network up to its sixth stage, of which only some blocks stay, pooled as it is.
+
+    What follows is specialised to ImageNet's classes: without it the features carry over better
+    to products, and cost less.
+    """
+    stages = spec.stages[:6]
+    return BackboneSpec(spec.stem, (*stages[:-1], replace(stages[-1], blocks=last_blocks)), None)
+
+
 BACKBONES: dict[str, BackboneSpec] = {
     "lite0": _LITE0,
+    "lite0-trunk": _trunk(_LITE0, 4),
+    "lite0-trunk2": _trunk(_LITE0, 2),
+    "lite0-trunk1": _trunk(_LITE0, 1),
     "lite1": _LITE0.scaled(depth=1.1),
     "lite2": _LITE0.scaled(width=1.1, depth=1.2),
     "edge-m": BackboneSpec(

@@ -11,10 +11,11 @@ import importlib
 from collections.abc import Callable
 
 import torch
-from samespace_edge import ConfigError
 from torch import Tensor
 
-from samespace_cloud.backbones import Backbone
+from samespace_cloud.backbones import BACKBONES, Backbone
+from samespace_cloud.inherit import inherit
+from samespace_edge import ConfigError
 
 MEAN = (0.498, 0.498, 0.498)
 """Mean of the pixels, as fractions, that the published weights expect."""
@@ -29,14 +30,24 @@ _PACKAGES = {
 
 
 def load_pretrained(backbone: Backbone, name: str) -> None:
-    """Fill `backbone` with the ImageNet weights published for `name` (lite0, lite1 or lite2).
+    """Fill `backbone` with the ImageNet weights published for `name`: lite0, lite1 or lite2.
+
+    A name that begins with one of these and a dash, such as `lite0-trunk`, is a network that is
+    cut from it, and takes the weights of the layers that it has.
 
     Raises `ConfigError` where there are no such weights or their package is not installed.
     """
-    if name not in _PACKAGES:
+    family = name.split("-")[0]
+    if family not in _PACKAGES:
         raise ConfigError(
-            f"there are no pretrained weights for {name!r}; there are for: {', '.join(_PACKAGES)}"
+            f"there are no pretrained weights for {name!r}; there are for {', '.join(_PACKAGES)} "
+            "and what is cut from them"
         )
+    if family != name:
+        whole = Backbone(BACKBONES[family])
+        load_pretrained(whole, family)
+        inherit(backbone, whole)
+        return
     module_name, class_name = _PACKAGES[name]
     try:
         module = importlib.import_module(module_name)

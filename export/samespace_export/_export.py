@@ -15,10 +15,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from samespace_edge import Bundle, ConfigError, Embedder, Fingerprint, Manifest, Resize, Variant
-from samespace_edge._bundle import GOLDEN, MANIFEST, Role, output_json, preprocessing_json
 from torch import nn
 
+from samespace_edge import (
+    Bundle,
+    ConfigError,
+    Embedder,
+    Fingerprint,
+    Manifest,
+    Resize,
+    Variant,
+    decode,
+)
+from samespace_edge._bundle import GOLDEN, MANIFEST, Role, output_json, preprocessing_json
 from samespace_export._cost import count_cost
 from samespace_export._golden import fill_embeddings, golden_json, stage_files, synthetic_pictures
 from samespace_export._onnx import Deployed, to_onnx

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
 from samespace_edge import Embedder, Pixels, Resize, decode
 
 TOLERANCE: dict[str, Any] = {

@@ -8,10 +8,9 @@ True
 
 from typing import Any
 
-from samespace_edge import Bundle, Embedder, Fingerprint, ModelIdentity, SamespaceError
-
 from samespace._certificate import Certificate
 from samespace._dataset import Dataset, Item
+from samespace_edge import Bundle, Embedder, Fingerprint, ModelIdentity, SamespaceError
 
 __all__ = [
     "Bundle",

@@ -12,10 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from samespace._files import Files, FolderFiles, ZipFiles
 from samespace_edge import DataError, ImageError, SamespaceError, decode
 from samespace_edge._bundle import safe_member
-
-from samespace._files import Files, FolderFiles, ZipFiles
 
 _REQUIRED = ("path", "label", "split", "role")
 _SPLITS = ("train", "val", "test")

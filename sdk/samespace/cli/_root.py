@@ -7,10 +7,10 @@ from importlib.metadata import EntryPoint, entry_points, version
 from typing import Any
 
 import click
-from samespace_edge import SamespaceError
 
 from samespace.cli import EXIT_ERROR, EXIT_INTERRUPTED
 from samespace.cli._output import console
+from samespace_edge import SamespaceError
 
 GROUP = "samespace.commands"
 

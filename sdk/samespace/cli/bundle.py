@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 import click
-from samespace_edge import Bundle, check_bundle
 
 from samespace.cli import EXIT_NO
 from samespace.cli._output import json_option, print_json, print_table
+from samespace_edge import Bundle, check_bundle
 
 
 @click.group()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import click
-from samespace_edge import DataError
 
 from samespace._dataset import Dataset
 from samespace.cli import EXIT_NO
 from samespace.cli._output import json_option, print_json, print_table, progress_bar
+from samespace_edge import DataError
 
 
 @click.group()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 import numpy as np
-from samespace_edge import Embedder
 
 from samespace.cli._output import json_option, print_json, print_table, progress_bar
+from samespace_edge import Embedder
 
 _BATCH = 32
 

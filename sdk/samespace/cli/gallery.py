@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from samespace_edge import Embedder, FilterError
 
 from samespace._dataset import Dataset
 from samespace.cli._output import json_option, print_json, print_table, progress_bar
 from samespace.gallery import Gallery
+from samespace_edge import Embedder, FilterError
 
 _BATCH = 64
 

@@ -14,6 +14,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from samespace._certificate import Certificate
+from samespace.gallery._filter import Where, compile_where
+from samespace.gallery._index import Base, Found, Index, snapshot_notes
+from samespace.gallery._store import Row, Store
 from samespace_edge import (
     Bundle,
     ConfigError,
@@ -28,11 +33,6 @@ from samespace_edge import (
     NotCertifiedError,
     UnknownIdError,
 )
-
-from samespace._certificate import Certificate
-from samespace.gallery._filter import Where, compile_where
-from samespace.gallery._index import Base, Found, Index, snapshot_notes
-from samespace.gallery._store import Row, Store
 
 Vectors = NDArray[np.float32]
 

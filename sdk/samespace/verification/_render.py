@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from samespace_edge import DataError, ImageError
-from samespace_edge._image import decode_image
 
 from samespace._dataset import Dataset
 from samespace.verification._plots import cost_plot, matrix_plot, score_plot
 from samespace.verification._report import METRIC_NAMES, METRICS, Criterion, Estimate, Report
+from samespace_edge import DataError, ImageError
+from samespace_edge._image import decode_image
 
 _THUMBNAIL = 72
 

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from samespace_edge import ModelIdentity, VerificationError, canonical_json
-
 from samespace._certificate import Certificate
+from samespace_edge import ModelIdentity, VerificationError, canonical_json
 
 SCHEMA = 1
 METRICS = ("recall_at_1", "recall_at_5", "recall_at_10", "map")

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from samespace_edge import Bundle, Embedder, VerificationError
 
 from samespace import metrics
 from samespace._dataset import Dataset, Item
@@ -30,6 +29,7 @@ from samespace.verification._report import (
     Report,
     Threshold,
 )
+from samespace_edge import Bundle, Embedder, VerificationError
 
 BundleLike = str | Path | Bundle | Embedder
 Progress = Callable[[str, int, int], None]

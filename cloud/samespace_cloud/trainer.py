@@ -1,0 +1,263 @@
+"""One training loop for everything: cosine schedule, moving average, early stop, clean resume."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from samespace_cloud.checkpoint import read_tensors, write_tensors
+from samespace_cloud.config import TrainConfig
+from samespace_cloud.students import Students
+from samespace_cloud.views import Views
+from samespace_edge import CheckpointError, canonical_json
+
+Progress = Callable[[str, int, int], None]
+Validate = Callable[[Students], Mapping[str, float]]
+
+_STATE = "state.safetensors"
+_BEST = "best.safetensors"
+_SAVE_SECONDS = 60.0
+
+
+def best_device() -> torch.device:
+    """A GPU where there is one."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+class Trainer:
+    """Trains students on views.
+
+    Args:
+        students: what is moved.
+        views: what they see.
+        labels: int64 (N,), -1 for pictures without a label.
+        config: everything else.
+        folder: for the log `log.jsonl` and the state from which a training resumes.
+        validate: measures the averaged students; its `score` decides which weights are kept.
+        title: what is shown as progress.
+    """
+
+    def __init__(
+        self,
+        students: Students,
+        views: Views,
+        labels: Tensor,
+        config: TrainConfig,
+        folder: Path,
+        validate: Validate | None = None,
+        title: str = "train",
+        device: torch.device | None = None,
+    ) -> None:
+        self._device = device or best_device()
+        self.students = students.to(self._device)
+        students.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = copy.deepcopy(self.students).eval().requires_grad_(False)
+        self._views = views
+        self._labels = labels
+        self._config = config
+        self._folder = folder
+        self._validate = validate
+        self._title = title
+        self._optimizer = torch.optim.AdamW(self._groups(), lr=config.lr)
+        self._steps_per_epoch = max(1, len(labels) // config.batch_size)
+        self._total = self._steps_per_epoch * config.epochs
+        self._step = 0
+        self._waited = 0
+        self._best: float | None = None
+        self.metrics: dict[str, float] = {}
+        self._settings = canonical_json(
+            [config.to_json(), views.describe(), len(views), int(labels.sum())]
+        )
+
+    def run(self, progress: Progress = lambda stage, done, total: None) -> Students:
+        """Train, or go on with a training that was stopped; returns the kept weights, on the CPU.
+
+        On Ctrl-C the state is written before `KeyboardInterrupt` goes on its way; the next run
+        with the same settings and folder goes on from there, to the same result.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._resume()
+        with _interruptible() as interrupted:
+            last_save = time.monotonic()
+            while self._step < self._total and not self._exhausted():
+                epoch = self._step // self._steps_per_epoch
+                self._epoch(epoch, progress, interrupted)
+                if interrupted.is_set():
+                    self._save()
+                    raise KeyboardInterrupt
+                if time.monotonic() - last_save > _SAVE_SECONDS:
+                    self._save()
+                    last_save = time.monotonic()
+        progress(self._title, self._total, self._total)
+        if self._best is not None:
+            tensors, _ = read_tensors(self._folder / _BEST)
+            self.average.load_state_dict(tensors)
+        (self._folder / _STATE).unlink(missing_ok=True)
+        return self.average.cpu()
+
+    def _exhausted(self) -> bool:
+        return 0 < self._config.patience <= self._waited
+
+    def _groups(self) -> list[dict[str, Any]]:
+        config = self._config
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for name, parameter in self.students.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            rate = config.backbone_lr if ".backbone." in name else 1.0
+            decay = config.weight_decay if parameter.dim() > 1 else 0.0
+            groups.setdefault((rate, decay), []).append(parameter)
+        return [
+            {"params": params, "rate": rate, "weight_decay": decay}
+            for (rate, decay), params in groups.items()
+        ]
+
+    def _rate(self, step: int) -> float:
+        warm = self._config.warmup * self._total
+        if step < warm:
+            return (step + 1) / (warm + 1)
+        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1.0, self._total - warm)))
+
+    def _epoch(self, epoch: int, progress: Progress, interrupted: threading.Event) -> None:
+        started = time.monotonic()
+        view = self._views.epoch(
+            epoch, lambda done, total: progress(f"{self._title}: views", done, total)
+        )
+        made = time.monotonic()
+        generator = torch.Generator().manual_seed(self._config.seed * 100_003 + epoch)
+        order = torch.randperm(len(self._labels), generator=generator)
+        self.students.train()
+        total_loss, steps = 0.0, 0
+        first = self._step - epoch * self._steps_per_epoch
+        for i in range(first, self._steps_per_epoch):
+            if interrupted.is_set():
+                return
+            index = order[i * self._config.batch_size : (i + 1) * self._config.batch_size]
+            inputs = {size: x[index] for size, x in view.inputs.items()}
+            taught = None if view.taught is None else view.taught[index].to(self._device)
+            total_loss += self._learn(inputs, self._labels[index].to(self._device), taught)
+            steps += 1
+            self._step += 1
+            progress(self._title, self._step, self._total)
+        entry = {
+            "epoch": epoch,
+            "step": self._step,
+            "loss": round(total_loss / max(1, steps), 5),
+            "rate": round(self._rate(self._step - 1), 5),
+            "views_seconds": round(made - started, 2),
+            "seconds": round(time.monotonic() - started, 2),
+        }
+        if self._validate and (epoch + 1) % self._config.val_every == 0:
+            entry |= self._judge(self._validate)
+        with (self._folder / "log.jsonl").open("a") as log:
+            log.write(json.dumps(entry) + "\n")
+
+    def _learn(self, inputs: Mapping[int, Tensor], label: Tensor, taught: Tensor | None) -> float:
+        rate = self._rate(self._step)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._config.lr * group["rate"] * rate
+        bf16 = self._config.precision == "bf16"
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=bf16):
+            loss = self.students.loss(inputs, label, taught, self._step / self._total)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.students.parameters(), 5.0)
+        self._optimizer.step()
+        self._follow()
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        # Early on the average follows quickly: it would remember the start for too long.
+        decay = min(self._config.ema, (1 + self._step) / (10 + self._step))
+        if self._config.ema == 0:
+            decay = 0.0
+        current = self.students.state_dict()
+        for name, own in self.average.state_dict().items():
+            new = current[name]
+            if own.dtype.is_floating_point:
+                own.lerp_(new, 1 - decay)
+            else:
+                own.copy_(new)
+
+    def _judge(self, validate: Validate) -> dict[str, float]:
+        measured = dict(validate(self.average))
+        if self._best is None or measured["score"] > self._best:
+            self._best, self._waited, self.metrics = measured["score"], 0, measured
+            write_tensors(self._folder / _BEST, self.average.state_dict(), {})
+        else:
+            self._waited += 1
+        return {k: round(v, 5) for k, v in measured.items()}
+
+    def _save(self) -> None:
+        tensors = {f"students.{k}": v for k, v in self.students.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        for number, state in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{k}": v for k, v in state.items()}
+        notes = {
+            "settings": self._settings,
+            "step": self._step,
+            "waited": self._waited,
+            "best": self._best,
+            "metrics": self.metrics,
+        }
+        write_tensors(self._folder / _STATE, tensors, {"training": json.dumps(notes)})
+
+    def _resume(self) -> None:
+        file = self._folder / _STATE
+        if not file.exists():
+            (self._folder / "log.jsonl").unlink(missing_ok=True)
+            return
+        tensors, metadata = read_tensors(file)
+        notes = json.loads(metadata["training"])
+        if notes["settings"] != self._settings:
+            raise CheckpointError(
+                f"{self._folder} holds a stopped training with other settings or data; "
+                "repeat those, or remove the folder to start over"
+            )
+        self.students.load_state_dict(_part(tensors, "students."))
+        self.average.load_state_dict(_part(tensors, "average."))
+        state = self._optimizer.state_dict()
+        for key, value in _part(tensors, "optimizer.").items():
+            number, name = key.split(".", 1)
+            state["state"].setdefault(int(number), {})[name] = value
+        self._optimizer.load_state_dict(state)
+        self._step, self._waited = notes["step"], notes["waited"]
+        self._best, self.metrics = notes["best"], notes["metrics"]
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Turns Ctrl-C into a flag that is read between two steps; a second Ctrl-C stops at once."""
+    flag = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag
+        return
+    previous = signal.getsignal(signal.SIGINT)
+
+    def on_interrupt(number: int, frame: Any) -> None:
+        flag.set()
+        signal.signal(signal.SIGINT, previous)
+
+    signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield flag
+    finally:
+        signal.signal(signal.SIGINT, previous)

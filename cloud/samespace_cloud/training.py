@@ -1,0 +1,444 @@
+"""The trainings: a cloud model, an edge model in its space, and both together."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from samespace import Dataset, Item, metrics
+from samespace_cloud.checkpoint import Checkpoint, clone
+from samespace_cloud.closed_form import class_centres, fit_lda, fit_ridge
+from samespace_cloud.config import TrainConfig
+from samespace_cloud.inherit import inherit
+from samespace_cloud.losses import LOSSES, LossContext
+from samespace_cloud.model import EmbeddingModel
+from samespace_cloud.pictures import Holdout, decoded, hold_out
+from samespace_cloud.pretrained import load_pretrained
+from samespace_cloud.students import CoTraining, Solo, Students
+from samespace_cloud.trainer import Progress, Trainer, Validate, best_device
+from samespace_cloud.views import View, Views, embed_pictures, normalised
+from samespace_edge import ConfigError, Resize
+
+_CACHE = "decoded"
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    return None
+
+
+@dataclass
+class _Material:
+    """Decoded pictures of a training and of its validation."""
+
+    holdout: Holdout
+    names: tuple[str, ...]
+    labels: Tensor
+    pictures: NDArray[np.uint8]
+    val_queries: NDArray[np.uint8]
+    val_gallery: NDArray[np.uint8]
+
+    def ranking(self, queries: Tensor, gallery: Tensor) -> metrics.Ranking:
+        """How validation queries rank the validation gallery."""
+        names = sorted({i.label for i in self.holdout.queries + self.holdout.gallery})
+        code = {n: i for i, n in enumerate(names)}
+        return metrics.rank(
+            queries.numpy(),
+            gallery.numpy(),
+            np.array([code[i.label] for i in self.holdout.queries], np.int64),
+            np.array([code[i.label] for i in self.holdout.gallery], np.int64),
+        )
+
+
+def _material(
+    dataset: Dataset,
+    config: TrainConfig,
+    folder: Path,
+    unlabelled: Sequence[Item],
+    progress: Progress,
+) -> _Material:
+    holdout = hold_out(dataset.train, config.val_share, config.seed)
+    if not holdout.train:
+        raise ConfigError(f"{dataset.source} leaves nothing to train on")
+    names = tuple(sorted({i.label for i in holdout.train}))
+    code = {n: i for i, n in enumerate(names)}
+    labels = [code[i.label] for i in holdout.train] + [-1] * len(unlabelled)
+    canvas = Resize(config.canvas, config.canvas, config.model.policy)  # type: ignore[arg-type]
+    cache = folder.parent / _CACHE
+
+    def read(items: Sequence[Item]) -> NDArray[np.uint8]:
+        return decoded(
+            dataset, items, canvas, cache, lambda done, total: progress("decode", done, total)
+        )
+
+    pictures = read(holdout.train)
+    if unlabelled:
+        pictures = np.concatenate([pictures, read(unlabelled)])
+    return _Material(
+        holdout, names, torch.tensor(labels), pictures, read(holdout.queries), read(holdout.gallery)
+    )
+
+
+def new_model(config: TrainConfig, cloud: EmbeddingModel | None = None) -> EmbeddingModel:
+    """A model that starts where `config.init` says; raises `ConfigError`."""
+    torch.manual_seed(config.seed)
+    model = EmbeddingModel(config.model)
+    if config.init == "imagenet":
+        load_pretrained(model.backbone, config.model.backbone)
+    elif config.init == "cloud":
+        if cloud is None:
+            raise ConfigError("init='cloud' needs the cloud model to start from")
+        inherit(model.backbone, cloud.backbone)
+    return model
+
+
+def train_cloud(
+    dataset: Dataset,
+    config: TrainConfig,
+    folder: str | Path,
+    *,
+    deploy_size: int | None = None,
+    lda_head: bool = False,
+    role: str = "cloud",
+    progress: Progress = _silent,
+) -> Checkpoint:
+    """Train a model that anchors a space of its own.
+
+    Args:
+        dataset: its train part is used.
+        config: how; every loss has to learn from labels alone.
+        folder: for checkpoint, log and what a stopped training resumes from.
+        deploy_size: side of the input that the finished model takes, where it is another than
+            the training's. Larger pictures cost nothing in training and help in search
+            (Touvron et al. 2019); the head is then fitted again, so `lda_head` is needed.
+        lda_head: replace the embedding head by discriminant directions of the trained features.
+        role: `edge` for a small model trained alone.
+        progress: is told the stage and how much of how much is done.
+
+    Returns the checkpoint, which is also written to `folder`.
+    """
+    folder = Path(folder)
+    if deploy_size not in (None, config.model.input_size) and not lda_head:
+        raise ConfigError("a model deployed at another size than it was trained at needs lda_head")
+    for name, _ in config.losses:
+        if name in LOSSES and LOSSES[name].anchored:
+            raise ConfigError(f"the loss {name!r} needs a cloud model; use train_edge")
+    material = _material(dataset, config, folder, (), progress)
+    model = new_model(config)
+    context = LossContext(len(material.names), config.model.dim, None, config.scale, config.margin)
+    students = Solo(model, config.losses, context)
+    views = Views(material.pictures, config.augmentation, students.sizes, config.views, config.seed)
+
+    def validate(averaged: Students) -> Mapping[str, float]:
+        found = _homogeneous(averaged.model("model"), material)
+        return {"score": found["map"], **found}
+
+    trainer = _trainer(students, views, material, config, folder, validate)
+    kept = trainer.run(progress)
+    assert isinstance(kept, Solo)
+    trained = kept.model("model")
+    trained_metrics = trainer.metrics
+    if lda_head:
+        trained = _refit(
+            trained, material, config, deploy_size or config.model.input_size, progress
+        )
+        if len(material.holdout.queries):
+            trained_metrics = _homogeneous(trained, material)
+    classifier = kept.classifier()
+    if classifier is None or lda_head:
+        vectors = embed_pictures(trained, material.pictures, torch.device("cpu"))
+        classifier = class_centres(vectors, material.labels, len(material.names))
+    checkpoint = Checkpoint(
+        model=trained,
+        role=role,
+        labels=material.names,
+        classifier=classifier,
+        metrics=trained_metrics,
+        card=_card(config, material, {"head": "discriminant" if lda_head else "trained"}),
+    )
+    checkpoint.save(folder)
+    return checkpoint
+
+
+def train_edge(
+    dataset: Dataset,
+    config: TrainConfig,
+    cloud: Checkpoint,
+    folder: str | Path,
+    *,
+    gallery_aware: bool = False,
+    ridge_head: bool = False,
+    progress: Progress = _silent,
+) -> Checkpoint:
+    """Train a model into a cloud model's space.
+
+    Args:
+        dataset: its train part is used.
+        config: how. A warning is given where no loss is anchored in the cloud's space.
+        cloud: the model whose space it is; it stays as it is.
+        folder: for checkpoint, log and what a stopped training resumes from.
+        gallery_aware: also learn from the test gallery's pictures, without their labels. Their
+            owner always has them; report it as a setting of its own.
+        ridge_head: start the head from the regression of the cloud's vectors on the features.
+        progress: is told the stage and how much of how much is done.
+
+    Returns the checkpoint, which is also written to `folder`.
+    """
+    folder = Path(folder)
+    if config.model.dim != cloud.model.config.dim:
+        raise ConfigError(
+            f"the edge model's dim {config.model.dim} is not the cloud's {cloud.model.config.dim}"
+        )
+    material = _material(
+        dataset, config, folder, dataset.gallery if gallery_aware else (), progress
+    )
+    model = new_model(config, cloud.model)
+    context = LossContext(
+        classes=len(material.names),
+        dim=config.model.dim,
+        cloud_classifier=_cloud_classifier(cloud, material.names),
+        scale=config.scale,
+        margin=config.margin,
+    )
+    students = Solo(model, config.losses, context)
+    if not students.anchored:
+        names = ", ".join(name for name, _ in config.losses)
+        warnings.warn(
+            f"no loss of {names} ties the edge model to the cloud's space: trained like this, "
+            "its vectors mean nothing in the cloud's gallery. Add cosine-regression.",
+            stacklevel=2,
+        )
+    device = best_device()
+    teacher = clone(cloud.model)
+    views = Views(
+        material.pictures,
+        config.augmentation,
+        students.sizes,
+        config.views,
+        config.seed,
+        teacher,
+        device,
+    )
+    if ridge_head:
+        view = views.epoch(0, lambda done, total: progress("views of the cloud model", done, total))
+        _start_head(model, view)
+    val_gallery = embed_pictures(teacher, material.val_gallery, device)
+
+    def validate(averaged: Students) -> Mapping[str, float]:
+        student = averaged.model("model")
+        queries = embed_pictures(student, material.val_queries, _device_of(student))
+        ranking = material.ranking(queries, val_gallery)
+        return {
+            "score": ranking.mean_average_precision,
+            "recall_at_1": ranking.recall_at(1),
+            "map": ranking.mean_average_precision,
+        }
+
+    trainer = _trainer(students, views, material, config, folder, validate)
+    kept = trainer.run(progress)
+    assert isinstance(kept, Solo)
+    notes = {
+        "gallery-aware": "yes: it was also taught with the gallery's pictures, without labels"
+        if gallery_aware
+        else "no",
+    }
+    checkpoint = Checkpoint(
+        model=kept.model("model"),
+        role="edge",
+        space=cloud.fingerprint,
+        labels=material.names,
+        classifier=kept.classifier(),
+        metrics=trainer.metrics,
+        card=_card(config, material, notes),
+    )
+    checkpoint.save(folder)
+    return checkpoint
+
+
+def train_together(
+    dataset: Dataset,
+    config: TrainConfig,
+    edge: TrainConfig,
+    folder: str | Path,
+    *,
+    progress: Progress = _silent,
+) -> tuple[Checkpoint, Checkpoint]:
+    """Train a cloud and an edge model together, under one classifier and an alignment term.
+
+    Args:
+        dataset: its train part is used.
+        config: how, and the cloud model; its first loss gives the shared classifier.
+        edge: the edge model and where it starts; the rest of it is not read.
+        folder: `cloud` and `edge` inside it take the checkpoints.
+        progress: is told the stage and how much of how much is done.
+
+    Returns the checkpoints of cloud and edge, which are also written.
+    """
+    folder = Path(folder)
+    material = _material(dataset, config, folder, (), progress)
+    cloud_model = new_model(config)
+    edge_model = new_model(edge, cloud_model)
+    context = LossContext(len(material.names), config.model.dim, None, config.scale, config.margin)
+    students = CoTraining(
+        cloud_model,
+        edge_model,
+        config.losses[0],
+        context,
+        config.align,
+        config.align_from,
+        config.protect,
+    )
+    views = Views(material.pictures, config.augmentation, students.sizes, config.views, config.seed)
+
+    def validate(averaged: Students) -> Mapping[str, float]:
+        cloud, small = averaged.model("cloud"), averaged.model("edge")
+        gallery = embed_pictures(cloud, material.val_gallery, _device_of(cloud))
+        cross = material.ranking(
+            embed_pictures(small, material.val_queries, _device_of(small)), gallery
+        )
+        paragon = material.ranking(
+            embed_pictures(cloud, material.val_queries, _device_of(cloud)), gallery
+        )
+        return {
+            "score": cross.mean_average_precision + paragon.mean_average_precision,
+            "recall_at_1": cross.recall_at(1),
+            "map": cross.mean_average_precision,
+            "paragon_recall_at_1": paragon.recall_at(1),
+        }
+
+    trainer = _trainer(students, views, material, config, folder, validate)
+    kept = trainer.run(progress)
+    assert isinstance(kept, CoTraining)
+    anchor = Checkpoint(
+        model=kept.model("cloud"),
+        role="cloud",
+        labels=material.names,
+        classifier=kept.classifier(),
+        metrics=trainer.metrics,
+        card=_card(config, material, {"co-trained with": edge.model.architecture}),
+    )
+    follower = Checkpoint(
+        model=kept.model("edge"),
+        role="edge",
+        space=anchor.fingerprint,
+        labels=material.names,
+        classifier=kept.classifier(),
+        metrics=trainer.metrics,
+        card=_card(
+            replace(config, model=edge.model, init=edge.init),
+            material,
+            {"co-trained with": config.model.architecture},
+        ),
+    )
+    anchor.save(folder / "cloud")
+    follower.save(folder / "edge")
+    return anchor, follower
+
+
+def _trainer(
+    students: Students,
+    views: Views,
+    material: _Material,
+    config: TrainConfig,
+    folder: Path,
+    validate: Validate,
+) -> Trainer:
+    measured = validate if material.holdout.queries else None
+    return Trainer(
+        students, views, material.labels, config, folder, measured, title=f"train {folder.name}"
+    )
+
+
+def _device_of(module: nn.Module) -> torch.device:
+    return next(module.parameters()).device
+
+
+def _homogeneous(model: EmbeddingModel, material: _Material) -> dict[str, float]:
+    device = _device_of(model)
+    ranking = material.ranking(
+        embed_pictures(model, material.val_queries, device),
+        embed_pictures(model, material.val_gallery, device),
+    )
+    return {"recall_at_1": ranking.recall_at(1), "map": ranking.mean_average_precision}
+
+
+@torch.no_grad()
+def _features(model: EmbeddingModel, inputs: Tensor) -> Tensor:
+    device = _device_of(model)
+    model.eval()
+    parts = []
+    for start in range(0, len(inputs), 128):
+        x = normalised(inputs[start : start + 128], model, device)
+        with torch.autocast(device.type, torch.bfloat16):
+            parts.append(model.backbone(x).float().cpu())
+    return torch.cat(parts)
+
+
+def _refit(
+    model: EmbeddingModel, material: _Material, config: TrainConfig, size: int, progress: Progress
+) -> EmbeddingModel:
+    """The same backbone at another input size, with a discriminant head."""
+    sized = EmbeddingModel(replace(config.model, input_size=size))
+    sized.load_state_dict(model.state_dict())
+    sized.eval()
+    views = Views(material.pictures, config.augmentation, [size], _HEAD_VIEWS, config.seed)
+    title = "fit the head"
+    features, labels = [], []
+    for number in range(_HEAD_VIEWS):
+        progress(title, number, _HEAD_VIEWS)
+        features.append(_features(sized, views.epoch(number).inputs[size]))
+        labels.append(material.labels)
+    progress(title, _HEAD_VIEWS, _HEAD_VIEWS)
+    weight, bias = fit_lda(torch.cat(features), torch.cat(labels), config.model.dim)
+    with torch.no_grad():
+        sized.embed.weight.copy_(weight)
+        sized.embed.bias.copy_(bias)
+    return sized
+
+
+_HEAD_VIEWS = 4
+
+
+def _start_head(model: EmbeddingModel, view: View) -> None:
+    assert view.taught is not None
+    features = _features(model, view.inputs[model.config.input_size])
+    weight, bias = fit_ridge(features, view.taught)
+    with torch.no_grad():
+        model.embed.weight.copy_(weight)
+        model.embed.bias.copy_(bias)
+
+
+def _cloud_classifier(cloud: Checkpoint, names: Sequence[str]) -> Tensor | None:
+    """The cloud's classifier in the order of `names`, if it knows them all."""
+    if cloud.classifier is None:
+        return None
+    place = {name: i for i, name in enumerate(cloud.labels)}
+    if any(name not in place for name in names):
+        return None
+    return F.normalize(cloud.classifier[[place[name] for name in names]])
+
+
+def _card(config: TrainConfig, material: _Material, notes: Mapping[str, Any]) -> dict[str, Any]:
+    start = {
+        "random": "from scratch",
+        "imagenet": "from ImageNet weights (EfficientNet-Lite, Apache-2.0)",
+        "cloud": "from the cloud model's own weights",
+    }
+    return {
+        "started": start[config.init],
+        "trained on": f"{len(material.holdout.train)} labelled pictures of "
+        f"{len(material.names)} labels, {config.epochs} epochs",
+        "losses": " + ".join(f"{w:g} {n}" for n, w in config.losses),
+        **notes,
+    }
+
+
+__all__ = ["new_model", "train_cloud", "train_edge", "train_together"]
