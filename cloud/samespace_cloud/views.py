@@ -135,6 +135,8 @@ def embed_pictures(
     model: EmbeddingModel, pictures: NDArray[np.uint8], device: torch.device
 ) -> Tensor:
     """Unit vectors (N, D), on the CPU, of unchanged pictures, uint8 (N, H, W, 3)."""
+    if not len(pictures):
+        return torch.empty(0, model.config.dim)
     images = torch.from_numpy(pictures).permute(0, 3, 1, 2)
     model.eval()
     return torch.cat(

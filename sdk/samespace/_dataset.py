@@ -106,6 +106,10 @@ class Dataset:
         """What is searched in, in test."""
         return tuple(i for i in self.items if i.split == "test" and i.role == "gallery")
 
+    def subset(self, items: Sequence[Item]) -> Dataset:
+        """The same dataset with only these items."""
+        return Dataset(self.name, items, self._files, self.source)
+
     def read(self, item: Item) -> bytes:
         """The encoded picture; raises `DataError` naming it."""
         try:
