@@ -17,6 +17,9 @@ Labels = NDArray[np.int64]
 
 _ROWS_AT_ONCE = 1024
 
+NO_MATCH = np.iinfo(np.int64).max
+"""Rank of an item that is not in the gallery."""
+
 
 @dataclass(frozen=True)
 class Ranking:
@@ -25,8 +28,8 @@ class Ranking:
     Attributes:
         top: int64 (Q, K): gallery positions, best first.
         top_scores: float32 (Q, K): their cosines.
-        first_match: int64 (Q,): rank, from 0, of the best item with the query's label; the size
-            of the gallery where there is none.
+        first_match: int64 (Q,): rank, from 0, of the best item with the query's label; `NO_MATCH`
+            where there is none.
         average_precision: float64 (Q,): average precision over the whole gallery.
     """
 
@@ -82,7 +85,7 @@ def rank(
         order = np.take_along_axis(by_relevance, by_score, 1)
         found = np.take_along_axis(relevant, order, 1)
         count = found.sum(1)
-        firsts.append(np.where(count > 0, found.argmax(1), len(gallery)))
+        firsts.append(np.where(count > 0, found.argmax(1), NO_MATCH))
         precision = np.cumsum(found, 1) / ranks
         precisions.append((precision * found).sum(1) / np.maximum(count, 1))
         tops.append(order[:, :keep])

@@ -64,6 +64,7 @@ class Store:
                 "Create one with Gallery.create or 'samespace gallery create'."
             )
         self._changed = False
+        self._closed = False
         with self.errors():
             # A gallery on read-only media has no log to share, so SQLite need not look for one.
             mode = "mode=ro&immutable=1" if read_only else "mode=rw"
@@ -158,6 +159,9 @@ class Store:
 
     def close(self) -> None:
         """Close; after a change, fold the log into the file and note the file's checksum."""
+        if self._closed:
+            return
+        self._closed = True
         try:
             if self._changed and not self.read_only:
                 with contextlib.suppress(sqlite3.OperationalError):

@@ -1,0 +1,195 @@
+"""Decoding and resizing: every kind of picture gives the right pixels or a clear error."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from samespace_edge import BundleFormatError, DecodeError, ImageTooLargeError, Resize, decode
+
+RED_TO_BLUE = np.zeros((20, 30, 3), np.uint8)
+RED_TO_BLUE[:, :15, 0] = 200
+RED_TO_BLUE[:, 15:, 2] = 200
+
+
+def encoded(image: Image.Image, kind: str = "png", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def plain() -> Image.Image:
+    return Image.fromarray(RED_TO_BLUE)
+
+
+def test_all_sources_give_the_same_pixels(plain: Image.Image, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    plain.save(path)
+    for source in (path, str(path), path.read_bytes(), plain, RED_TO_BLUE):
+        assert np.array_equal(decode(source), RED_TO_BLUE)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(plain: Image.Image, orientation: int) -> None:
+    # What a viewer shows for each orientation, from the EXIF standard.
+    shown = {
+        1: RED_TO_BLUE,
+        2: RED_TO_BLUE[:, ::-1],
+        3: RED_TO_BLUE[::-1, ::-1],
+        4: RED_TO_BLUE[::-1],
+        5: RED_TO_BLUE.transpose(1, 0, 2),
+        6: np.rot90(RED_TO_BLUE, -1),
+        7: RED_TO_BLUE.transpose(1, 0, 2)[::-1, ::-1],
+        8: np.rot90(RED_TO_BLUE),
+    }
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(plain, "png", exif=exif)
+    assert np.array_equal(decode(content), shown[orientation])
+
+
+def test_sixteen_bit_grey_keeps_its_upper_byte() -> None:
+    grey = (np.arange(600, dtype=np.uint16).reshape(20, 30) * 109).astype(np.uint16)
+    pixels = decode(encoded(Image.fromarray(grey)))
+    assert pixels.shape == (20, 30, 3)
+    assert np.array_equal(pixels[..., 0], (grey >> 8).astype(np.uint8))
+
+
+def test_transparency_is_laid_on_white() -> None:
+    rgba = np.zeros((4, 4, 4), np.uint8)
+    rgba[:2] = (10, 20, 30, 255)
+    pixels = decode(encoded(Image.fromarray(rgba)))
+    assert (pixels[:2] == (10, 20, 30)).all()
+    assert (pixels[2:] == 255).all()
+
+
+def test_palette_with_and_without_transparency(plain: Image.Image) -> None:
+    palette = plain.convert("P", palette=Image.Palette.ADAPTIVE)
+    assert np.abs(decode(encoded(palette)).astype(int) - RED_TO_BLUE).max() <= 2
+    clear = palette.copy()
+    clear.info["transparency"] = palette.getpixel((0, 0))
+    assert (decode(encoded(clear))[:, :15] == 255).all()
+
+
+def test_cmyk_jpeg(plain: Image.Image) -> None:
+    pixels = decode(encoded(plain.convert("CMYK"), "jpeg", quality=95))
+    assert pixels[10, 3, 0] > 150 > 60 > pixels[10, 3, 2]
+
+
+def test_first_frame_of_an_animation(plain: Image.Image) -> None:
+    other = Image.fromarray(255 - RED_TO_BLUE)
+    content = encoded(plain, "webp", save_all=True, append_images=[other], lossless=True)
+    assert np.array_equal(decode(content), RED_TO_BLUE)
+
+
+def test_one_pixel() -> None:
+    one = np.full((1, 1, 3), 77, np.uint8)
+    assert np.array_equal(
+        Resize(8, 8)(decode(encoded(Image.fromarray(one)))), np.full((8, 8, 3), 77)
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not an image"),
+        (b"hello, this is text" * 20, "not an image"),
+        (encoded(Image.fromarray(RED_TO_BLUE))[:60], "damaged or incomplete"),
+        (encoded(Image.fromarray(RED_TO_BLUE), "jpeg")[:-200], "damaged or incomplete"),
+    ],
+    ids=["0-byte", "text", "truncated png", "truncated jpeg"],
+)
+def test_damaged_files_are_refused_by_name(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "broken.jpg"
+    path.write_bytes(content)
+    with pytest.raises(DecodeError, match=message) as error:
+        decode(path)
+    assert "broken.jpg" in str(error.value)
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(DecodeError, match="there is no file"):
+        decode(tmp_path / "none.png")
+    with pytest.raises(DecodeError, match="is a folder"):
+        decode(tmp_path)
+
+
+def test_decompression_bomb_is_refused_before_it_is_decoded() -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        crc = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc)
+
+    header = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0)
+    rows = zlib.compress(b"\0" * 10_000)
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    with pytest.raises(ImageTooLargeError, match="limit is 64,000,000 pixels"):
+        decode(png)
+    with pytest.raises(ImageTooLargeError, match="30x20 pixels"):
+        decode(RED_TO_BLUE, max_pixels=500)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+    ],
+    ids=["float", "grey", "rgba", "empty"],
+)
+def test_arrays_that_are_no_pixels(array: np.ndarray) -> None:
+    with pytest.raises(DecodeError, match="uint8 RGB array"):
+        decode(array)
+
+
+def test_other_objects_are_refused() -> None:
+    with pytest.raises(DecodeError, match="cannot read a picture from int"):
+        decode(3)  # type: ignore[arg-type]
+
+
+def triangle_resize(pixels: np.ndarray, size: int, axis: int) -> np.ndarray:
+    """The definition in edge_runtime/README.md, in floating point."""
+    length = pixels.shape[axis]
+    scale = length / size
+    support = max(1.0, scale)
+    weights = np.zeros((size, length))
+    for i in range(size):
+        centre = (i + 0.5) * scale
+        distance = np.abs(np.arange(length) + 0.5 - centre) / support
+        weights[i] = np.maximum(0, 1 - distance)
+        weights[i] /= weights[i].sum()
+    moved = np.moveaxis(pixels.astype(float), axis, 0)
+    out = np.tensordot(weights, moved, (1, 0))
+    return np.moveaxis(np.floor(out + 0.5).clip(0, 255), 0, axis)
+
+
+@pytest.mark.parametrize("shape", [(37, 53), (16, 16), (9, 90), (200, 131)])
+def test_resize_is_the_one_that_is_defined(shape: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    expected = triangle_resize(triangle_resize(pixels, 24, 1), 24, 0)
+    actual = Resize(24, 24, "squash")(pixels)
+    assert np.abs(actual - expected).max() <= 1
+
+
+def test_crop_takes_the_centre_and_pad_keeps_everything() -> None:
+    pixels = np.zeros((10, 30, 3), np.uint8)
+    pixels[:, 10:20] = 100
+    assert (Resize(10, 10, "crop")(pixels) == 100).all()
+    padded = Resize(30, 30, "pad")(pixels)
+    assert np.array_equal(padded[10:20], pixels)
+    assert (padded[:10] == 255).all()
+
+
+def test_resize_policies_are_checked() -> None:
+    with pytest.raises(BundleFormatError, match="choose crop, squash, pad"):
+        Resize(8, 8, "stretch")  # type: ignore[arg-type]
+    with pytest.raises(BundleFormatError, match="outside 1 to 4096"):
+        Resize(0, 8)

@@ -1,0 +1,141 @@
+"""Datasets: read from every accepted form, and every problem reported at once."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from samespace import Dataset
+from samespace_edge import DataError
+from tests.conftest import picture
+
+HEADER = "path,label,split,role\n"
+
+
+def folder_of(tmp_path: Path, names: list[str]) -> Path:
+    root = tmp_path / "data"
+    for i, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(i, i).save(root / name)
+    return root
+
+
+def test_manifest(shop: Dataset) -> None:
+    assert len(shop.train) == 48
+    assert len(shop.queries) == 32
+    assert len(shop.gallery) == 16
+    assert shop.train[0].columns == {"aisle": "0"}
+    shop.validate()
+
+
+def test_zip_is_the_same_as_its_folder(shop: Dataset, shop_csv: Path, tmp_path: Path) -> None:
+    path = tmp_path / "shop.zip"
+    with zipfile.ZipFile(path, "w") as out:
+        out.write(shop_csv, "manifest.csv")
+        for item in shop.items:
+            out.write(shop_csv.parent / item.path, item.path)
+    zipped = Dataset.open(path)
+    zipped.validate()
+    assert zipped.items == shop.items
+    assert zipped.sha256(zipped.queries) == shop.sha256(shop.queries)
+
+
+def test_label_folders_are_split_by_label(tmp_path: Path) -> None:
+    root = folder_of(tmp_path, [f"{label}/{i}.png" for label in "abcd" for i in range(4)])
+    data = Dataset.open(root)
+    data.validate()
+    assert {i.label for i in data.train} == {"a", "c"}
+    assert {i.label for i in data.queries} == {i.label for i in data.gallery} == {"b", "d"}
+    assert len(data.queries) == len(data.gallery) == 4
+
+
+def test_query_and_gallery_folders(tmp_path: Path) -> None:
+    root = folder_of(tmp_path, ["query/a/1.png", "gallery/a/2.png", "train/b/3.png"])
+    data = Dataset.open(root)
+    data.validate()
+    assert [i.path for i in data.queries] == ["query/a/1.png"]
+    assert [i.label for i in data.gallery] == ["a"]
+    assert [i.label for i in data.train] == ["b"]
+
+
+def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
+    root = folder_of(tmp_path, ["a/0.png", "a/1.png", "b/0.png", "c/0.png"])
+    (root / "b/0.png").write_bytes(b"")
+    (root / "m.csv").write_text(
+        HEADER + "a/0.png,a,train,train\na/1.png,a,test,query\nb/0.png,b,test,gallery\n"
+        "c/0.png,c,test,shelf\nnone.png,d,train,\na/0.png,a,train,train\n"
+    )
+    with pytest.raises(DataError) as error:
+        Dataset.open(root / "m.csv").validate()
+    text = "\n".join(error.value.problems)
+    for expected in (
+        "a/0.png: listed more than once",
+        "role in test is 'shelf'",
+        "label 'a' is in train and in test",
+        "label 'a' is queried but not in the gallery",
+        "b/0.png: ",
+        "none.png: there is no such file",
+    ):
+        assert expected in text
+    assert str(error.value).startswith(f"{root / 'm.csv'} has {len(error.value.problems)} problems")
+
+
+def test_empty_roles_are_problems(tmp_path: Path) -> None:
+    root = folder_of(tmp_path, ["a/0.png"])
+    (root / "m.csv").write_text(HEADER + "a/0.png,a,train,train\n")
+    with pytest.raises(DataError, match="there are no query pictures"):
+        Dataset.open(root / "m.csv").validate()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,label\n", "lacks the column"),
+        (HEADER, "lists no pictures"),
+        (HEADER + "x.png,a,holiday,query\n", "split is 'holiday'"),
+        (HEADER + ",a,train,\n", "must not be empty"),
+        (HEADER + "x.png,a\n", "another number of fields"),
+        (HEADER + "../x.png,a,train,\n", "does not stay inside"),
+        (HEADER + "/etc/passwd,a,train,\n", "does not stay inside"),
+        (HEADER + "x.pkl,a,train,\n", "pickle"),
+    ],
+)
+def test_malformed_manifests(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        Dataset.open(path)
+
+
+def test_paths_in_a_zip_stay_inside(tmp_path: Path) -> None:
+    path = tmp_path / "evil.zip"
+    with zipfile.ZipFile(path, "w") as out:
+        out.writestr("manifest.csv", HEADER + "../../evil.png,a,train,\n")
+        out.writestr("../../evil.png", b"x")
+    with pytest.raises(DataError, match="does not stay inside"):
+        Dataset.open(path)
+
+
+def test_not_a_dataset(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no dataset"):
+        Dataset.open(tmp_path / "none")
+    (tmp_path / "x.zip").write_bytes(b"not a zip")
+    with pytest.raises(DataError, match="not a readable zip"):
+        Dataset.open(tmp_path / "x.zip")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"no manifest\.csv"):
+        Dataset.open(tmp_path / "empty")
+    (tmp_path / "x.txt").write_text("hi")
+    with pytest.raises(DataError, match="neither a CSV"):
+        Dataset.open(tmp_path / "x.txt")
+
+
+def test_hash_is_of_the_content(tmp_path: Path) -> None:
+    root = folder_of(tmp_path, ["a/0.png", "a/1.png", "b/0.png", "b/1.png"])
+    data = Dataset.open(root)
+    before = data.sha256(data.gallery)
+    assert before == data.sha256(reversed(data.gallery))
+    picture(9, 9).save(root / data.gallery[0].path)
+    assert data.sha256(data.gallery) != before

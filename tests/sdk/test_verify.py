@@ -1,0 +1,155 @@
+"""Verification: figures, criterion, report, certificate; on models whose quality is known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+
+import samespace
+from samespace import Certificate, Dataset, Embedder, Report, metrics, verify
+from samespace.verification import to_html, to_markdown, verdict, write_report
+from samespace_edge import VerificationError
+
+SCHEMAS = Path(samespace.__file__).parent / "schemas"
+
+
+@pytest.fixture(scope="module")
+def report(bundles: dict[str, Path], shop: Dataset) -> Report:
+    return verify([bundles["edge"]], [bundles["cloud"]], shop, baseline=bundles["poor"])
+
+
+def test_matrix_holds_every_pair_and_is_what_the_metrics_say(
+    report: Report, bundles: dict[str, Path], shop: Dataset
+) -> None:
+    labels = {m.label for m in report.models}
+    assert labels == {"edge", "cloud", "poor"}
+    assert {(c.query, c.gallery) for c in report.matrix} == {(a, b) for a in labels for b in labels}
+    edge, cloud = Embedder(bundles["edge"]), Embedder(bundles["cloud"])
+    names = sorted({i.label for i in shop.gallery})
+    ranking = metrics.rank(
+        edge.embed([shop.read(i) for i in shop.queries]),
+        cloud.embed([shop.read(i) for i in shop.gallery]),
+        np.array([names.index(i.label) for i in shop.queries]),
+        np.array([names.index(i.label) for i in shop.gallery]),
+    )
+    estimates = report.cell("edge", "cloud").estimates
+    assert estimates["recall_at_1"].value == pytest.approx(ranking.recall_at(1))
+    assert estimates["recall_at_5"].value == pytest.approx(ranking.recall_at(5))
+    assert estimates["map"].value == pytest.approx(ranking.mean_average_precision)
+
+
+def test_compatible_models_pass_and_strangers_do_not(report: Report) -> None:
+    assert report.passed
+    assert report.cell("edge", "cloud").estimates["recall_at_1"].value > 0.9
+    # Eight labels: models that share nothing are near 1 in 8.
+    assert report.cell("poor", "cloud").estimates["recall_at_1"].value < 0.35
+    deciding = [c for c in report.criteria if c.decides]
+    assert [(c.query, c.gallery, c.reference) for c in deciding] == [("edge", "cloud", "poor")]
+    assert deciding[0].difference.low > 0
+    shown = [(c.reference, c.decides) for c in report.criteria]
+    assert shown == [("edge", False), ("poor", True)]
+
+
+def test_gap_gain_flips_and_threshold_agree_with_the_matrix(report: Report) -> None:
+    cross = report.cell("edge", "cloud").estimates["recall_at_1"].value
+    paragon = report.cell("cloud", "cloud").estimates["recall_at_1"].value
+    criterion = next(c for c in report.criteria if c.decides)
+    assert criterion.gap.value == pytest.approx(cross - paragon)
+    flips = report.flips[0]
+    assert flips.positive_rate - flips.negative_rate == pytest.approx(cross - paragon)
+    threshold = report.thresholds[0]
+    assert threshold.own_far <= 0.01
+    assert sum(threshold.same) + sum(threshold.different) == 32 * 16
+
+
+def test_without_a_baseline_the_query_model_itself_is_the_reference(
+    bundles: dict[str, Path], shop: Dataset
+) -> None:
+    found = verify([bundles["edge"]], [bundles["cloud"]], shop)
+    assert [(c.reference, c.decides) for c in found.criteria] == [("edge", True)]
+    # As good as itself is not better: the interval of the difference contains 0.
+    assert not found.passed
+    assert found.certificates() == ()
+    assert verdict(found).startswith("NOT compatible: M(edge, cloud)")
+
+
+def test_models_of_other_spaces_are_compared_but_never_certified(
+    bundles: dict[str, Path], shop: Dataset
+) -> None:
+    found = verify([bundles["stranger"]], [bundles["cloud"]], shop)
+    assert found.cell("stranger", "cloud").estimates["recall_at_1"].value < 0.4
+    assert found.criteria == ()
+    assert not found.passed
+    assert "nothing is certified" in verdict(found)
+
+
+def test_report_follows_its_schema_and_reads_back(report: Report, tmp_path: Path) -> None:
+    report.write(tmp_path / "report.json")
+    value = json.loads((tmp_path / "report.json").read_text())
+    jsonschema.validate(value, json.loads((SCHEMAS / "report.schema.json").read_text()))
+    assert Report.read(tmp_path / "report.json") == report
+    with pytest.raises(VerificationError, match="not a report of schema 1"):
+        Report.from_json({"schema": 2})
+    with pytest.raises(VerificationError, match="malformed report"):
+        Report.from_json({**value, "models": [{}]})
+
+
+def test_certificate_follows_its_schema_and_says_what_was_measured(report: Report) -> None:
+    (certificate,) = report.certificates()
+    value = certificate.to_json()
+    jsonschema.validate(value, json.loads((SCHEMAS / "certificate.schema.json").read_text()))
+    assert Certificate.from_json(value) == certificate
+    assert certificate.query == report.model("edge").identity
+    assert certificate.gallery == report.model("cloud").identity
+    assert certificate.dataset["sha256"] == report.dataset["sha256"]
+    assert certificate.criterion["difference_low"] > 0
+
+
+def test_html_and_markdown_say_the_same(report: Report, shop: Dataset, tmp_path: Path) -> None:
+    noted = replace(report, notes=("Taught with <b>nothing</b> else.",))
+    write_report(noted, tmp_path, shop)
+    html = (tmp_path / "report.html").read_text()
+    text = (tmp_path / "report.md").read_text()
+    for cell in report.matrix:
+        figure = f"{cell.estimates['recall_at_1'].value:.3f}"
+        assert figure in html
+        assert figure in text
+    assert verdict(report) in text
+    assert "&lt;b&gt;nothing" in html  # notes are text, not markup
+    assert html.count("data:image/jpeg") > 10
+    assert 'src="http' not in html
+    assert to_html(noted).count("data:image/jpeg") == 0
+    assert "started: at random" in to_markdown(report)
+
+
+def test_gate_and_figures_are_the_same_for_the_same_seed(
+    report: Report, bundles: dict[str, Path], shop: Dataset
+) -> None:
+    again = verify([bundles["edge"]], [bundles["cloud"]], shop, baseline=bundles["poor"])
+    assert again.matrix == report.matrix
+    assert again.criteria == report.criteria
+
+
+def test_same_names_are_told_apart(bundles: dict[str, Path], shop: Dataset, tmp_path: Path) -> None:
+    import shutil
+
+    renamed = tmp_path / "renamed.bundle"
+    shutil.copytree(bundles["poor"], renamed)
+    manifest = json.loads((renamed / "manifest.json").read_text())
+    (renamed / "manifest.json").write_text(json.dumps({**manifest, "name": "cloud"}))
+    found = verify([bundles["edge"]], [bundles["cloud"]], shop, baseline=renamed)
+    labels = [m.label for m in found.models]
+    assert len(set(labels)) == 3
+    assert sum(label.startswith("cloud-") for label in labels) == 2
+
+
+def test_nothing_to_verify(bundles: dict[str, Path], shop: Dataset) -> None:
+    with pytest.raises(VerificationError, match="at least one query bundle"):
+        verify([], [bundles["cloud"]], shop)
+    with pytest.raises(VerificationError, match="no test queries"):
+        verify([bundles["edge"]], [bundles["cloud"]], shop.subset(shop.train))
