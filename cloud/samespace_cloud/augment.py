@@ -24,13 +24,11 @@ class Augmentation:
         brightness, contrast, saturation: largest relative change.
         hue: largest turn of the colour circle, 0 to 0.5; five times slower than all the rest.
         blur: probability of a slight blur.
-        mix: probability of blending with another picture of the batch (for teaching without
-            labels only: the teacher sees the same blend).
     """
 
     degrees: float = 20.0
     scale: tuple[float, float] = (0.9, 1.5)
-    translate: float = 0.1
+    translate: float = 0.05
     shear: float = 5.0
     flip: float = 0.5
     brightness: float = 0.3
@@ -38,7 +36,6 @@ class Augmentation:
     saturation: float = 0.3
     hue: float = 0.0
     blur: float = 0.3
-    mix: float = 0.0
 
 
 def augment(images: Tensor, how: Augmentation, seed: int) -> Tensor:
@@ -46,12 +43,17 @@ def augment(images: Tensor, how: Augmentation, seed: int) -> Tensor:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         x = _pipeline(how)(images.to(torch.float32) / 255)
-        if how.mix:
-            other = x[torch.randperm(len(x))]
-            share = torch.empty(len(x), 1, 1, 1).uniform_(0.2, 0.8)
-            share[torch.rand(len(x)) >= how.mix] = 1.0
-            x = share * x + (1 - share) * other
     return (x.clamp_(0, 1) * 255).round_().to(torch.uint8)
+
+
+def blend(images: Tensor, seed: int) -> Tensor:
+    """Each picture mixed with another of the batch, uint8 (N, 3, H, W), shares .2 to .8 (mixup,
+    Zhang et al. 2018, for teaching without labels: the teacher sees the same blend)."""
+    generator = torch.Generator().manual_seed(seed)
+    other = images[torch.randperm(len(images), generator=generator)]
+    share = 0.2 + 0.6 * torch.rand(len(images), 1, 1, 1, generator=generator)
+    mixed = share * images + (1 - share) * other
+    return mixed.round_().clamp_(0, 255).to(torch.uint8)
 
 
 @lru_cache(maxsize=8)

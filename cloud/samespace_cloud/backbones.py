@@ -95,21 +95,20 @@ _LITE0 = BackboneSpec(
 )
 
 
-def _trunk(spec: BackboneSpec, last_blocks: int) -> BackboneSpec:
-    """The network up to its sixth stage, of which only some blocks stay, pooled as it is.
+def _trunk(spec: BackboneSpec, blocks: tuple[int, ...]) -> BackboneSpec:
+    """The network's first stages, each with its first blocks, pooled as they are.
 
-    What follows is specialised to ImageNet's classes: without it the features carry over better
-    to products, and cost less.
+    The last stage and the wide 1x1 convolution are specialised to ImageNet's classes: without
+    them the features carry over better to products, and cost less.
     """
-    stages = spec.stages[:6]
-    return BackboneSpec(spec.stem, (*stages[:-1], replace(stages[-1], blocks=last_blocks)), None)
+    kept = zip(spec.stages, blocks, strict=False)
+    return BackboneSpec(spec.stem, tuple(replace(s, blocks=n) for s, n in kept), None)
 
 
 BACKBONES: dict[str, BackboneSpec] = {
     "lite0": _LITE0,
-    "lite0-trunk": _trunk(_LITE0, 4),
-    "lite0-trunk2": _trunk(_LITE0, 2),
-    "lite0-trunk1": _trunk(_LITE0, 1),
+    "lite0-trunk": _trunk(_LITE0, (1, 2, 2, 3, 3, 4)),
+    "lite0-edge": _trunk(_LITE0, (1, 2, 2, 2, 2, 1)),
     "lite1": _LITE0.scaled(depth=1.1),
     "lite2": _LITE0.scaled(width=1.1, depth=1.2),
     "edge-m": BackboneSpec(

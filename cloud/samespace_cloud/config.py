@@ -31,7 +31,11 @@ class TrainConfig:
         warmup: share of the steps over which the rate rises from 0.
         ema: decay of the moving average of the weights that is kept; 0 keeps the last weights.
         scale, margin: of softmax losses.
-        views: how many augmented views of every picture are made; later epochs see them again.
+        views: how many views of every picture are made, the picture itself among them; later
+            epochs see them again.
+        mixed_views: how many of these are blends of two pictures; they teach without labels.
+        steady: weight of the label's, or the picture's, centre in what the cloud model teaches;
+            see `samespace_cloud.views.steadied`.
         canvas: side at which pictures are decoded and augmented, in pixels.
         augmentation: of the views.
         precision: `fp32`, or `bf16` for the student's forward pass.
@@ -57,7 +61,9 @@ class TrainConfig:
     ema: float = 0.99
     scale: float = 16.0
     margin: float = 0.0
-    views: int = 8
+    views: int = 6
+    mixed_views: int = 0
+    steady: float = 0.0
     canvas: int = 96
     augmentation: Augmentation = field(default_factory=Augmentation)
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -78,6 +84,8 @@ class TrainConfig:
             "warmup": 0 <= self.warmup < 1,
             "ema": 0 <= self.ema < 1,
             "views": self.views >= 1,
+            "mixed_views": 0 <= self.mixed_views < self.views,
+            "steady": self.steady >= 0,
             "canvas": self.canvas >= 16,
             "val_share": 0 <= self.val_share < 1,
             "val_every": self.val_every >= 1,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from samespace_cloud.augment import Augmentation
 from samespace_cloud.config import TrainConfig
 from samespace_cloud.model import ModelConfig
 
@@ -43,36 +42,47 @@ def demo_recipe(seed: int = 0, smoke: bool = False) -> DemoRecipe:
         init="imagenet",
         epochs=4,
         batch_size=64,
-        lr=1e-3,
-        views=4,
+        lr=3e-3,
+        backbone_lr=1 / 3,
+        weight_decay=0.02,
+        warmup=0.1,
+        ema=0.0,
+        views=6,
         canvas=80,
         val_share=0.0,
         seed=seed,
     )
-    small = ModelConfig("lite0-trunk1", 48)
-    edge = TrainConfig(
+    small = ModelConfig("lite0-edge", 48)
+    edge = replace(
+        cloud,
         model=small,
-        losses=(("cosine-regression", 1.0),),
+        losses=(("cosine-regression", 1.0), ("ranking", 1.0)),
         init="cloud",
         epochs=16,
-        batch_size=64,
-        lr=1e-3,
-        views=8,
-        canvas=80,
-        augmentation=Augmentation(),
-        val_share=0.0,
-        seed=seed,
+        batch_size=128,
+        lr=2e-3,
+        backbone_lr=1.0,
+        warmup=0.05,
+        views=7,
+        mixed_views=1,
+        steady=3.0,
     )
-    alone = replace(edge, losses=(("cosface", 1.0),), init="imagenet", epochs=8)
+    alone = replace(cloud, model=small, epochs=12, batch_size=128, warmup=0.05)
     recipe = DemoRecipe(cloud, 128, edge, alone, gallery_aware=True)
     if not smoke:
         return recipe
     tiny = ModelConfig("edge-s", 32)
-    quick: dict[str, Any] = {"epochs": 2, "views": 1, "batch_size": 16, "canvas": 48}
+    quick: dict[str, Any] = {
+        "epochs": 2,
+        "views": 2,
+        "mixed_views": 0,
+        "batch_size": 16,
+        "canvas": 48,
+    }
     return DemoRecipe(
-        cloud=replace(cloud, model=ModelConfig("lite0-trunk1", 48), init="random", **quick),
+        cloud=replace(cloud, model=ModelConfig("lite0-edge", 48), init="random", **quick),
         cloud_size=64,
-        edge=replace(edge, model=tiny, **quick),
+        edge=replace(edge, model=tiny, mixed_views=0, **quick),
         alone=replace(alone, model=tiny, init="random", **quick),
         gallery_aware=True,
         labels=12,

@@ -133,10 +133,9 @@ class Trainer:
 
     def _epoch(self, epoch: int, progress: Progress, interrupted: threading.Event) -> None:
         started = time.monotonic()
-        view = self._views.epoch(
-            epoch, lambda done, total: progress(f"{self._title}: views", done, total)
-        )
-        made = time.monotonic()
+        shown = self._views.assign(epoch)
+        # A blend shows two labels, so it has none.
+        labels = self._labels.where(shown < self._views.plain, torch.tensor(-1))
         generator = torch.Generator().manual_seed(self._config.seed * 100_003 + epoch)
         order = torch.randperm(len(self._labels), generator=generator)
         self.students.train()
@@ -146,9 +145,11 @@ class Trainer:
             if interrupted.is_set():
                 return
             index = order[i * self._config.batch_size : (i + 1) * self._config.batch_size]
-            inputs = {size: x[index] for size, x in view.inputs.items()}
-            taught = None if view.taught is None else view.taught[index].to(self._device)
-            total_loss += self._learn(inputs, self._labels[index].to(self._device), taught)
+            view = shown[index]
+            inputs = {size: x[view, index] for size, x in self._views.inputs.items()}
+            all_taught = self._views.taught
+            taught = None if all_taught is None else all_taught[view, index].to(self._device)
+            total_loss += self._learn(inputs, labels[index].to(self._device), taught)
             steps += 1
             self._step += 1
             progress(self._title, self._step, self._total)
@@ -157,7 +158,6 @@ class Trainer:
             "step": self._step,
             "loss": round(total_loss / max(1, steps), 5),
             "rate": round(self._rate(self._step - 1), 5),
-            "views_seconds": round(made - started, 2),
             "seconds": round(time.monotonic() - started, 2),
         }
         if self._validate and (epoch + 1) % self._config.val_every == 0:

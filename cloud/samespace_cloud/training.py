@@ -25,10 +25,11 @@ from samespace_cloud.pictures import Holdout, decoded, hold_out
 from samespace_cloud.pretrained import load_pretrained
 from samespace_cloud.students import CoTraining, Solo, Students
 from samespace_cloud.trainer import Progress, Trainer, Validate, best_device
-from samespace_cloud.views import View, Views, embed_pictures, normalised
+from samespace_cloud.views import Views, embed_pictures, features, resized, steadied
 from samespace_edge import ConfigError, Resize
 
 _CACHE = "decoded"
+_HEAD_VIEWS = 3
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -133,7 +134,9 @@ def train_cloud(
             raise ConfigError(f"the loss {name!r} needs a cloud model; use train_edge")
     material = _material(dataset, config, folder, (), progress)
     model = new_model(config)
-    context = LossContext(len(material.names), config.model.dim, None, config.scale, config.margin)
+    context = LossContext(
+        len(material.names), config.model.dim, scale=config.scale, margin=config.margin
+    )
     students = Solo(model, config.losses, context)
     views = Views(material.pictures, config.augmentation, students.sizes, config.views, config.seed)
 
@@ -201,13 +204,28 @@ def train_edge(
         dataset, config, folder, dataset.gallery if gallery_aware else (), progress
     )
     model = new_model(config, cloud.model)
+    device = best_device()
+    teacher = clone(cloud.model)
+    title = "views of the cloud model"
+    views = Views(
+        material.pictures,
+        config.augmentation,
+        [config.model.input_size],
+        config.views,
+        config.seed,
+        config.mixed_views,
+    )
+    views.prepare(lambda done, total: progress(title, done, total), teacher, device)
+    assert views.taught is not None
     context = LossContext(
         classes=len(material.names),
         dim=config.model.dim,
         cloud_classifier=_cloud_classifier(cloud, material.names),
+        anchors=_anchors(views.taught, material.labels, views.plain),
         scale=config.scale,
         margin=config.margin,
     )
+    views.taught = steadied(views.taught, material.labels, views.plain, config.steady)
     students = Solo(model, config.losses, context)
     if not students.anchored:
         names = ", ".join(name for name, _ in config.losses)
@@ -216,20 +234,8 @@ def train_edge(
             "its vectors mean nothing in the cloud's gallery. Add cosine-regression.",
             stacklevel=2,
         )
-    device = best_device()
-    teacher = clone(cloud.model)
-    views = Views(
-        material.pictures,
-        config.augmentation,
-        students.sizes,
-        config.views,
-        config.seed,
-        teacher,
-        device,
-    )
     if ridge_head:
-        view = views.epoch(0, lambda done, total: progress("views of the cloud model", done, total))
-        _start_head(model, view)
+        _start_head(model, views)
     val_gallery = embed_pictures(teacher, material.val_gallery, device)
 
     def validate(averaged: Students) -> Mapping[str, float]:
@@ -286,7 +292,9 @@ def train_together(
     material = _material(dataset, config, folder, (), progress)
     cloud_model = new_model(config)
     edge_model = new_model(edge, cloud_model)
-    context = LossContext(len(material.names), config.model.dim, None, config.scale, config.margin)
+    context = LossContext(
+        len(material.names), config.model.dim, scale=config.scale, margin=config.margin
+    )
     students = CoTraining(
         cloud_model,
         edge_model,
@@ -370,50 +378,75 @@ def _homogeneous(model: EmbeddingModel, material: _Material) -> dict[str, float]
     return {"recall_at_1": ranking.recall_at(1), "map": ranking.mean_average_precision}
 
 
+def _views(
+    material: _Material, config: TrainConfig, students: Students, progress: Progress
+) -> Views:
+    """Views for models that learn from labels alone."""
+    views = Views(material.pictures, config.augmentation, students.sizes, config.views, config.seed)
+    views.prepare(lambda done, total: progress("augment", done, total))
+    return views
+
+
 @torch.no_grad()
-def _features(model: EmbeddingModel, inputs: Tensor) -> Tensor:
-    device = _device_of(model)
-    model.eval()
-    parts = []
-    for start in range(0, len(inputs), 128):
-        x = normalised(inputs[start : start + 128], model, device)
-        with torch.autocast(device.type, torch.bfloat16):
-            parts.append(model.backbone(x).float().cpu())
-    return torch.cat(parts)
+def _start_classifier(students: Solo, views: Views, material: _Material) -> None:
+    """A classifier starts at its labels' centres: from anywhere else the first steps would tear
+    up what the backbone knows already."""
+    model = students.model("model")
+    device = torch.device("cpu")
+    inputs = views.inputs[model.config.input_size][0]
+    vectors = F.normalize(model.embed(features(model, inputs, device)))
+    for loss in students.losses:
+        weight = getattr(loss, "classifier", None)
+        if isinstance(weight, nn.Parameter):
+            weight.copy_(class_centres(vectors, material.labels, len(material.names)))
 
 
+@torch.no_grad()
 def _refit(
     model: EmbeddingModel, material: _Material, config: TrainConfig, size: int, progress: Progress
 ) -> EmbeddingModel:
     """The same backbone at another input size, with a discriminant head."""
     sized = EmbeddingModel(replace(config.model, input_size=size))
     sized.load_state_dict(model.state_dict())
-    sized.eval()
-    views = Views(material.pictures, config.augmentation, [size], _HEAD_VIEWS, config.seed)
-    title = "fit the head"
-    features, labels = [], []
-    for number in range(_HEAD_VIEWS):
-        progress(title, number, _HEAD_VIEWS)
-        features.append(_features(sized, views.epoch(number).inputs[size]))
-        labels.append(material.labels)
-    progress(title, _HEAD_VIEWS, _HEAD_VIEWS)
-    weight, bias = fit_lda(torch.cat(features), torch.cat(labels), config.model.dim)
-    with torch.no_grad():
-        sized.embed.weight.copy_(weight)
-        sized.embed.bias.copy_(bias)
-    return sized
+    device = best_device()
+    sized.to(device)
+    sized.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    count = min(_HEAD_VIEWS, config.views)
+    views = Views(material.pictures, config.augmentation, [size], count, config.seed)
+    found: list[Tensor] = []
+    total = count * len(views)
+    for number in range(count):
+        start = 0
+        while start < len(views):
+            made = views.make(number, start)
+            found.append(features(sized, resized(made, size), device))
+            start += len(made)
+            progress("fit the head", number * len(views) + start, total)
+    weight, bias = fit_lda(torch.cat(found), material.labels.repeat(count), config.model.dim)
+    sized.cpu()
+    sized.embed.weight.copy_(weight)
+    sized.embed.bias.copy_(bias)
+    return sized.eval()
 
 
-_HEAD_VIEWS = 4
+@torch.no_grad()
+def _start_head(model: EmbeddingModel, views: Views) -> None:
+    """Begin with the head that comes nearest to the cloud's vectors, given the features."""
+    assert views.taught is not None
+    count = min(2, views.plain)
+    inputs = views.inputs[model.config.input_size]
+    x = torch.cat([features(model, inputs[v], torch.device("cpu")) for v in range(count)])
+    weight, bias = fit_ridge(x, views.taught[:count].flatten(0, 1))
+    model.embed.weight.copy_(weight)
+    model.embed.bias.copy_(bias)
 
 
-def _start_head(model: EmbeddingModel, view: View) -> None:
-    assert view.taught is not None
-    features = _features(model, view.inputs[model.config.input_size])
-    weight, bias = fit_ridge(features, view.taught)
-    with torch.no_grad():
-        model.embed.weight.copy_(weight)
-        model.embed.bias.copy_(bias)
+def _anchors(taught: Tensor, labels: Tensor, plain: int) -> Tensor:
+    """What a query will be ranked against: centres of the labels, and unlabelled pictures."""
+    mean = taught[:plain].mean(0)
+    unlabelled = taught[0][labels < 0]
+    known = int(labels.max()) + 1
+    return torch.cat([class_centres(mean, labels, known), unlabelled]) if known else unlabelled
 
 
 def _cloud_classifier(cloud: Checkpoint, names: Sequence[str]) -> Tensor | None:

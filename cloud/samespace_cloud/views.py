@@ -1,15 +1,14 @@
 """The views that a training sees, made once and kept, with what the cloud model says of them.
 
-An epoch e sees view number e modulo `count` of every picture. A view depends only on the seed,
-its number and the picture's place, so a resumed training sees what it would have seen. The
-teacher embeds the very view that the student learns from, at the teacher's own resolution; its
-vectors are kept, so it runs `count` times over the pictures however long the training is.
+A view depends only on the seed, its number and the picture's place, so a resumed training sees
+what it would have seen. The teacher embeds the very view that the student learns from, at the
+teacher's own resolution, and its vectors are kept: it runs once per view, however long the
+training is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -17,7 +16,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from samespace_cloud.augment import Augmentation, augment
+from samespace_cloud.augment import Augmentation, augment, blend
+from samespace_cloud.closed_form import class_centres
 from samespace_cloud.model import EmbeddingModel
 from samespace_edge import canonical_json
 
@@ -26,30 +26,23 @@ _BATCH = 128
 Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
-class View:
-    """One view of every picture.
-
-    Attributes:
-        inputs: uint8 (N, 3, S, S) by side S.
-        taught: the teacher's unit vectors (N, D); None without a teacher.
-    """
-
-    inputs: Mapping[int, Tensor]
-    taught: Tensor | None
-
-
 class Views:
     """Views of pictures for models of given input sizes.
+
+    View 0 is the picture as it is, the last `mixed` ones are blends of two augmented pictures,
+    those between are augmented.
 
     Args:
         pictures: uint8 RGB (N, S, S, 3).
         how: the augmentation.
         sizes: sides of the inputs that are wanted, in pixels.
-        count: how many views to make and keep; epochs beyond see them again.
+        count: how many views to make.
+        mixed: how many of them are blends; for teaching without labels.
         seed: of the augmentation.
-        teacher: embeds every view; frozen.
-        device: where the teacher runs.
+
+    Attributes:
+        inputs: uint8 (count, N, 3, S, S) by side S, once `prepare` has run.
+        taught: the teacher's unit vectors (count, N, D), once `teach` has run.
     """
 
     def __init__(
@@ -59,50 +52,97 @@ class Views:
         sizes: Sequence[int],
         count: int,
         seed: int,
-        teacher: EmbeddingModel | None = None,
-        device: torch.device | str = "cpu",
+        mixed: int = 0,
     ) -> None:
         self._pictures = torch.from_numpy(pictures).permute(0, 3, 1, 2)
         self._how = how
         self._sizes = tuple(dict.fromkeys(sizes))
-        self._count = count
         self._seed = seed
-        self._teacher = None if teacher is None else _frozen(teacher, device)
-        self._device = torch.device(device)
-        self._made: dict[int, View] = {}
+        self.count = count
+        self.plain = count - mixed
+        self.inputs: dict[int, Tensor] = {}
+        self.taught: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self._pictures)
 
     def describe(self) -> str:
         """What decides over the views, for a checkpoint to notice when it changes."""
-        return canonical_json([vars(self._how), self._sizes, self._count, self._seed])
-
-    def epoch(self, epoch: int, progress: Progress = lambda done, total: None) -> View:
-        """The view that epoch number `epoch` sees."""
-        number = epoch % self._count
-        if number not in self._made:
-            self._made[number] = self._make(number, progress)
-        return self._made[number]
+        return canonical_json(
+            [vars(self._how), self._sizes, self.count, self.plain, self._seed, len(self)]
+        )
 
     @torch.no_grad()
-    def _make(self, number: int, progress: Progress) -> View:
-        inputs: dict[int, list[Tensor]] = {size: [] for size in self._sizes}
-        taught: list[Tensor] = []
-        for start in range(0, len(self), _BATCH):
-            batch = self._pictures[start : start + _BATCH]
-            seed = hash((self._seed, number, start)) & 0x7FFFFFFF
-            view = augment(batch, self._how, seed)
-            for size in self._sizes:
-                inputs[size].append(resized(view, size))
-            if self._teacher is not None:
-                side = self._teacher.config.input_size
-                taught.append(embed_views(self._teacher, resized(view, side), self._device))
-            progress(min(start + _BATCH, len(self)), len(self))
-        return View(
-            {size: torch.cat(parts) for size, parts in inputs.items()},
-            torch.cat(taught) if taught else None,
-        )
+    def make(self, number: int, start: int) -> Tensor:
+        """View `number` of a batch of pictures from place `start` on: uint8 (B, 3, S, S)."""
+        batch = self._pictures[start : start + _BATCH]
+        if number == 0:
+            return batch
+        seed = (self._seed * 1_000_003 + number * 10_007 + start) & 0x7FFFFFFF
+        view = augment(batch, self._how, seed)
+        return blend(view, seed) if number >= self.plain else view
+
+    @torch.no_grad()
+    def prepare(
+        self,
+        progress: Progress = lambda done, total: None,
+        teacher: EmbeddingModel | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        """Make all views, and have `teacher` embed them, on `device`."""
+        device = device or torch.device("cpu")
+        if teacher is not None:
+            teacher.to(device)
+            teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            teacher.eval()
+            self.taught = torch.empty(self.count, len(self), teacher.config.dim)
+        shape = (self.count, len(self), 3)
+        self.inputs = {s: torch.empty(*shape, s, s, dtype=torch.uint8) for s in self._sizes}
+        done, total = 0, self.count * len(self)
+        for number in range(self.count):
+            for start in range(0, len(self), _BATCH):
+                view = self.make(number, start)
+                rows = slice(start, start + len(view))
+                for size in self._sizes:
+                    self.inputs[size][number, rows] = resized(view, size)
+                if teacher is not None and self.taught is not None:
+                    seen = resized(view, teacher.config.input_size)
+                    self.taught[number, rows] = embed_views(teacher, seen, device)
+                done += len(view)
+                progress(done, total)
+
+    def assign(self, epoch: int) -> Tensor:
+        """Which view every picture shows in an epoch, int64 (N,): each in turn, from its own
+        start on."""
+        generator = torch.Generator().manual_seed(self._seed)
+        offsets = torch.randint(self.count, (len(self),), generator=generator)
+        return (offsets + epoch) % self.count
+
+
+def steadied(taught: Tensor, labels: Tensor, plain: int, weight: float) -> Tensor:
+    """The teacher's vectors, drawn towards what it says of the product on the whole.
+
+    A single view's vector says as much of the view as of the product, and what it says of the
+    view does not carry over to products never seen. Each vector t of a view becomes the unit
+    vector along t + weight * c, with c the unit centre of its label's vectors or, for pictures
+    without a label, of its own views' vectors. Blends stay as they are.
+
+    Args:
+        taught: unit vectors (V, N, D).
+        labels: (N,), -1 for none.
+        plain: how many of the V views are no blends.
+        weight: of the centre; 0 changes nothing.
+    """
+    if weight == 0:
+        return taught
+    mean = taught[:plain].mean(0)
+    centre = F.normalize(mean)
+    known = labels >= 0
+    if known.any():
+        classes = class_centres(mean, labels, int(labels.max()) + 1)
+        centre[known] = classes[labels[known]]
+    drawn = F.normalize(taught[:plain] + weight * centre, dim=-1)
+    return torch.cat([drawn, taught[plain:]])
 
 
 def resized(images: Tensor, size: int) -> Tensor:
@@ -131,6 +171,18 @@ def embed_views(model: EmbeddingModel, images: Tensor, device: torch.device) -> 
     return F.normalize(y.float()).cpu()
 
 
+@torch.no_grad()
+def features(model: EmbeddingModel, images: Tensor, device: torch.device) -> Tensor:
+    """Pooled features (N, F), on the CPU, of uint8 (N, 3, S, S); bfloat16 inside."""
+    model.eval()
+    parts = []
+    for start in range(0, len(images), _BATCH):
+        with torch.autocast(device.type, torch.bfloat16):
+            y = model.backbone(normalised(images[start : start + _BATCH], model, device))
+        parts.append(y.float().cpu())
+    return torch.cat(parts)
+
+
 def embed_pictures(
     model: EmbeddingModel, pictures: NDArray[np.uint8], device: torch.device
 ) -> Tensor:
@@ -145,9 +197,3 @@ def embed_pictures(
             for i in range(0, len(images), _BATCH)
         ]
     )
-
-
-def _frozen(model: EmbeddingModel, device: torch.device | str) -> EmbeddingModel:
-    model.to(device)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model.eval().requires_grad_(False)

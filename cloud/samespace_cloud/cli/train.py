@@ -137,7 +137,7 @@ def edge(
 
     teacher = Checkpoint.load(cloud_path)
     given = {"losses": tuple(_weighted(x) for x in losses), "init": init}
-    config = _config("lite0-trunk1", 48, given, settings, dim=teacher.model.config.dim)
+    config = _config("lite0-edge", 48, given, settings, dim=teacher.model.config.dim)
     with progress_bar() as progress:
         checkpoint = train_edge(
             _opened(dataset),
@@ -154,7 +154,7 @@ def edge(
 @train.command()
 @_shared
 @click.option("--pretrained", is_flag=True, help="Start from ImageNet weights (extra: pretrained).")
-@click.option("--edge-backbone", default="lite0-trunk1", show_default=True)
+@click.option("--edge-backbone", default="lite0-edge", show_default=True)
 @click.option("--edge-size", default=48, show_default=True, help="Side of the edge's input.")
 @click.option("--align", type=float, help="Weight of the alignment between the two.")
 def together(

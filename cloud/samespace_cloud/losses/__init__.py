@@ -6,12 +6,14 @@
 | arcface | classifier of its own, margin on the angle | Deng et al. 2019 |
 | frozen-classifier | the cloud's classifier, frozen | BCT, Shen et al. 2020 |
 | cosine-regression | the cloud's embedding of the same view | AML, Budnik & Avrithis 2021 |
+| ranking | the cloud's ranking of its own anchors | CSD, Wu et al. 2022 |
 """
 
 from samespace_cloud.losses._base import Loss, LossContext, LossInputs
 from samespace_cloud.losses.cosine_regression import CosineRegression
 from samespace_cloud.losses.frozen_classifier import FrozenClassifier
 from samespace_cloud.losses.margin_softmax import ArcFace, CosFace, margin_logits
+from samespace_cloud.losses.ranking_distillation import RankingDistillation
 from samespace_edge import ConfigError
 
 LOSSES: dict[str, type[Loss]] = {
@@ -19,6 +21,7 @@ LOSSES: dict[str, type[Loss]] = {
     "cosface": CosFace,
     "cosine-regression": CosineRegression,
     "frozen-classifier": FrozenClassifier,
+    "ranking": RankingDistillation,
 }
 
 
@@ -38,6 +41,7 @@ __all__ = [
     "Loss",
     "LossContext",
     "LossInputs",
+    "RankingDistillation",
     "build_loss",
     "margin_logits",
 ]

@@ -33,6 +33,8 @@ class LossContext:
         dim: width of the embedding.
         cloud_classifier: float32 (classes, D): the cloud model's classifier, in the order of the
             training labels; None where it is not known.
+        anchors: unit vectors (M, D) of the cloud's space that are ranked; None without them.
+        anchor_scale: the inverse temperature of that ranking.
         scale: the inverse temperature of softmax losses on cosines.
         margin: the margin of margin losses.
     """
@@ -40,6 +42,8 @@ class LossContext:
     classes: int
     dim: int
     cloud_classifier: Tensor | None = None
+    anchors: Tensor | None = None
+    anchor_scale: float = 20.0
     scale: float = 16.0
     margin: float = 0.0
 

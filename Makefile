@@ -1,0 +1,60 @@
+# Everything a developer runs. `make help` lists it.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PIP := $(BIN)/pip --disable-pip-version-check -q
+# Two cores: more threads than that only wait for one another.
+export OMP_NUM_THREADS ?= 2
+
+.DEFAULT_GOAL := help
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -c constraints.txt torch
+	$(PIP) install -c constraints.txt -e ".[dev]"
+	touch $@
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(READY) ## make .venv with everything in it
+
+.PHONY: demo
+demo: $(READY) ## the main job, from pictures to a verified search (about 10 minutes on two cores)
+	$(BIN)/samespace demo
+
+.PHONY: test
+test: $(READY) ## the fast tests (under 5 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow"
+
+.PHONY: test-slow
+test-slow: $(READY) ## the end-to-end tests that take minutes
+	$(BIN)/python -m pytest -q -m slow
+
+.PHONY: lint
+lint: $(READY) ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(READY) ## bring the code into its form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: docs
+docs: $(READY) ## write the tables in docs/ from benchmarks/results/
+	$(BIN)/python -m benchmarks.tables
+
+.PHONY: bench
+bench: $(READY) ## measure overhead and opening (minutes; writes benchmarks/results/)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.overhead
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.open
+
+.PHONY: clean
+clean: ## remove what demo and tests left here; the .venv stays
+	rm -rf demo-out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
