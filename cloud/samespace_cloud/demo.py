@@ -89,7 +89,9 @@ def run_demo(
     )
     alone = _once(
         runs / "edge-alone",
-        lambda out: train_cloud(dataset, recipe.alone, out, role="edge", progress=progress),
+        lambda out: train_cloud(
+            dataset, recipe.alone, out, lda_head=True, role="edge", progress=progress
+        ),
     )
     edge = _once(
         runs / "edge",

@@ -58,7 +58,7 @@ def demo_recipe(seed: int = 0, smoke: bool = False) -> DemoRecipe:
         model=small,
         losses=(("cosine-regression", 1.0), ("ranking", 1.0)),
         init="cloud",
-        epochs=16,
+        epochs=24,
         batch_size=128,
         lr=2e-3,
         backbone_lr=1.0,
@@ -71,19 +71,12 @@ def demo_recipe(seed: int = 0, smoke: bool = False) -> DemoRecipe:
     recipe = DemoRecipe(cloud, 128, edge, alone, gallery_aware=True)
     if not smoke:
         return recipe
-    tiny = ModelConfig("edge-s", 32)
-    quick: dict[str, Any] = {
-        "epochs": 2,
-        "views": 2,
-        "mixed_views": 0,
-        "batch_size": 16,
-        "canvas": 48,
-    }
+    quick: dict[str, Any] = {"epochs": 2, "views": 2, "mixed_views": 0, "batch_size": 16}
     return DemoRecipe(
-        cloud=replace(cloud, model=ModelConfig("lite0-edge", 48), init="random", **quick),
+        cloud=replace(cloud, model=ModelConfig("lite0-edge", 64), **quick),
         cloud_size=64,
-        edge=replace(edge, model=tiny, mixed_views=0, **quick),
-        alone=replace(alone, model=tiny, init="random", **quick),
+        edge=replace(edge, **quick),
+        alone=replace(alone, init="random", **quick),
         gallery_aware=True,
-        labels=12,
+        labels=24,
     )

@@ -138,7 +138,8 @@ def train_cloud(
         len(material.names), config.model.dim, scale=config.scale, margin=config.margin
     )
     students = Solo(model, config.losses, context)
-    views = Views(material.pictures, config.augmentation, students.sizes, config.views, config.seed)
+    views = _views(material, config, students, progress)
+    _start_classifier(students, views, material)
 
     def validate(averaged: Students) -> Mapping[str, float]:
         found = _homogeneous(averaged.model("model"), material)
@@ -304,7 +305,7 @@ def train_together(
         config.align_from,
         config.protect,
     )
-    views = Views(material.pictures, config.augmentation, students.sizes, config.views, config.seed)
+    views = _views(material, config, students, progress)
 
     def validate(averaged: Students) -> Mapping[str, float]:
         cloud, small = averaged.model("cloud"), averaged.model("edge")

@@ -1,0 +1,105 @@
+"""How a benchmark writes down what it found (schema: benchmarks/result.schema.json)."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from samespace.verification import machine
+
+RESULTS = Path(__file__).parent / "results"
+_PACKAGES = ("samespace", "numpy", "onnxruntime", "faiss-cpu", "torch", "hnswlib", "usearch")
+
+
+def write(
+    name: str,
+    columns: Mapping[str, str],
+    rows: Sequence[Mapping[str, Any]],
+    seeds: Sequence[int] = (0,),
+    scale: str = "cpu",
+    notes: Sequence[str] = (),
+) -> None:
+    """Write `results/NAME.json` and print it as a table.
+
+    Args:
+        columns: what every column means, with its unit.
+        rows: one mapping per row, with the keys of `columns`.
+        scale: `cpu` or `gpu`, for what was trained.
+    """
+    command = Path(sys.argv[0]).stem
+    arguments = " ".join([f"python -m benchmarks.{command}", *sys.argv[1:]])
+    value = {
+        "schema": 1,
+        "name": name,
+        "command": arguments,
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": machine(),
+        "versions": _versions(),
+        "seeds": list(seeds),
+        "scale": scale,
+        "notes": list(notes),
+        "columns": dict(columns),
+        "rows": [dict(row) for row in rows],
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(value, indent=1) + "\n")
+    where = value["machine"]
+    print(f"\n{name}: {where['processor']}, {where['cores']} cores, seeds {list(seeds)}")
+    for row in rows:
+        print("  " + ", ".join(f"{k} {_short(v)}" for k, v in row.items()))
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def seconds_side_by_side(
+    runs: Mapping[str, Callable[[], Any]], rounds: int, warm: int = 1
+) -> dict[str, float]:
+    """Median seconds of each run, taking turns, so that a busy moment hits all alike."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for round_ in range(warm + rounds):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            if round_ >= warm:
+                times[name].append(time.perf_counter() - start)
+    return {name: float(np.median(t)) for name, t in times.items()}
+
+
+def ratio_side_by_side(
+    a: Callable[[], Any], b: Callable[[], Any], rounds: int, warm: int = 2
+) -> tuple[float, float, float]:
+    """Median of a's time over b's time, round by round; and the median seconds of each."""
+    ratios, ours, theirs = [], [], []
+    for round_ in range(warm + rounds):
+        first, second = (a, b) if round_ % 2 else (b, a)
+        t0 = time.perf_counter()
+        first()
+        t1 = time.perf_counter()
+        second()
+        t2 = time.perf_counter()
+        x, y = (t1 - t0, t2 - t1) if first is a else (t2 - t1, t1 - t0)
+        if round_ >= warm:
+            ratios.append(x / y)
+            ours.append(x)
+            theirs.append(y)
+    return float(np.median(ratios)), float(np.median(ours)), float(np.median(theirs))
