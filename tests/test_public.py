@@ -78,5 +78,13 @@ def test_importing_the_edge_runtime_is_quick_enough() -> None:
 
 def test_glossary_explains_every_word_of_the_errors() -> None:
     glossary = (ROOT / "docs" / "glossary.md").read_text().lower()
-    for word in ("bundle", "certificate", "fingerprint", "gallery", "space", "variant", "anchor"):
+    for word in (
+        "bundle",
+        "certificate",
+        "fingerprint",
+        "gallery",
+        "embedding space",
+        "variant",
+        "anchor",
+    ):
         assert f"**{word}" in glossary or f"| {word}" in glossary

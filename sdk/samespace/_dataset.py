@@ -9,7 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from samespace._files import Files, FolderFiles, ZipFiles
@@ -60,7 +60,7 @@ class Dataset:
 
         Args:
             path: a manifest CSV (`path,label,split,role` and free columns, paths relative to
-                the CSV); a folder with one `manifest.csv`; a folder of `label/picture.jpg`; a
+                the CSV); a folder with one `manifest.csv` in it; a folder of `label/picture.jpg`; a
                 folder with `query/label/...` and `gallery/label/...` (and `train/label/...`);
                 or a zip of any of these.
 
@@ -79,8 +79,13 @@ class Dataset:
         else:
             raise DataError(f"{path} is neither a CSV, nor a zip, nor a folder")
         names = files.names()
-        if "manifest.csv" in names:
-            items = _read_manifest(files.read("manifest.csv"), f"{path}/manifest.csv")
+        manifests = [n for n in names if PurePosixPath(n).name == "manifest.csv"]
+        if len(manifests) > 1:
+            raise DataError(f"{path} has several manifests: {', '.join(manifests)}; name one")
+        if manifests:
+            items = _read_manifest(files.read(manifests[0]), f"{path}/{manifests[0]}")
+            parent = PurePosixPath(manifests[0]).parent
+            items = [replace(i, path=(parent / i.path).as_posix()) for i in items]
         else:
             items = _from_folders(names, str(path))
         return cls(path.stem, items, files, str(path))

@@ -139,3 +139,20 @@ def test_hash_is_of_the_content(tmp_path: Path) -> None:
     assert before == data.sha256(reversed(data.gallery))
     picture(9, 9).save(root / data.gallery[0].path)
     assert data.sha256(data.gallery) != before
+
+
+def test_a_manifest_may_lie_in_a_folder_of_its_zip(
+    shop: Dataset, shop_csv: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "nested.zip"
+    with zipfile.ZipFile(path, "w") as out:
+        out.write(shop_csv, "shop/manifest.csv")
+        for item in shop.items:
+            out.write(shop_csv.parent / item.path, f"shop/{item.path}")
+    nested = Dataset.open(path)
+    nested.validate()
+    assert nested.queries[0].path == f"shop/{shop.queries[0].path}"
+    with zipfile.ZipFile(path, "a") as out:
+        out.write(shop_csv, "manifest.csv")
+    with pytest.raises(DataError, match="several manifests"):
+        Dataset.open(path)

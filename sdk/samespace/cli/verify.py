@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -56,7 +57,9 @@ def write_certificates(report: Report, folder: Path) -> dict[str, Path]:
     written = {}
     for certificate in report.certificates():
         name = certificate.query.name
-        path = folder / f"{name}-{certificate.query.fingerprint.short}.certificate.json"
+        # A bundle's name is free text from wherever it was made; as a file name it is not.
+        safe = re.sub(r"[^A-Za-z0-9_-]+", "-", name)
+        path = folder / f"{safe}-{certificate.query.fingerprint.short}.certificate.json"
         certificate.write(path)
         written[name] = path
     return written

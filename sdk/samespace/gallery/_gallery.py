@@ -296,7 +296,8 @@ class Gallery:
     def _number_of(self, identity: ModelIdentity) -> int:
         key = (identity.fingerprint.hex, identity.variant_sha256)
         if key not in self._models:
-            self._load_models()  # another process may have admitted it
+            with self._lock:
+                self._load_models()  # another process may have admitted it
         if key in self._models:
             return self._models[key][0]
         if identity.space != self.space:
@@ -335,15 +336,15 @@ class Gallery:
         `GalleryBusyError`, `GalleryStorageError`, and the embedder's errors.
         """
         ids = _checked_ids(ids)
+        number = self._number_of(_identity(model))
+        raw = self._vectors(model, vectors, images, ids).tobytes()
+        texts = _payload_texts(payloads, len(ids))
+        size = self.dim * 4
+        rows = (
+            (id_, number, raw[i * size : (i + 1) * size], text)
+            for i, (id_, text) in enumerate(zip(ids, texts, strict=True))
+        )
         with self._lock:
-            number = self._number_of(_identity(model))
-            raw = self._vectors(model, vectors, images, ids).tobytes()
-            texts = _payload_texts(payloads, len(ids))
-            size = self.dim * 4
-            rows = (
-                (id_, number, raw[i * size : (i + 1) * size], text)
-                for i, (id_, text) in enumerate(zip(ids, texts, strict=True))
-            )
             try:
                 with self._store.writing():
                     self._store.insert(rows)
@@ -488,9 +489,9 @@ class Gallery:
         """
         if k < 1:
             raise ConfigError(f"k has to be 1 or more, not {k}")
+        self._number_of(_identity(model))
+        queries = self._vectors(model, vectors, images)
         with self._lock:
-            self._number_of(_identity(model))
-            queries = self._vectors(model, vectors, images)
             self._refresh()
             found = self._index.search(
                 queries,

@@ -1,0 +1,165 @@
+"""Write the tables in the docs from the results; nothing in them is typed by hand.
+
+    python -m benchmarks.tables            (or: make docs)
+
+A place for a table is a pair of comments in a Markdown file: `<!-- table: NAME -->` and
+`<!-- end -->`. With `--check` nothing is written, and the exit code says whether all are current.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+_PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+Result = dict[str, Any]
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def where(result: Result) -> str:
+    machine = result["machine"]
+    seeds = result["seeds"]
+    count = f"seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]}"
+    return (
+        f"\n\n`{result['command']}`, {result['date']}, {machine['processor']}, "
+        f"{machine['cores']} cores, {count}, {result['scale'].upper()} scale."
+    )
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1) if len(values) > 1 else 0:.3f}"
+
+
+def demo_table(result: Result) -> str:
+    """R@1 of every pair: mean and standard deviation over seeds, and the widest interval."""
+    pairs = [
+        ("cloud", "cloud", "paragon: the cloud model on both sides"),
+        ("edge", "cloud", "**heterogeneous: edge queries, cloud gallery**"),
+        ("edge", "edge", "the edge model on both sides"),
+        ("edge-alone", "edge-alone", "the same network trained alone, on both sides"),
+        ("edge-alone", "cloud", "trained alone, with the cloud's gallery"),
+    ]
+    lines = []
+    for query, gallery, what in pairs:
+        found = [r for r in result["rows"] if (r["query"], r["gallery"]) == (query, gallery)]
+        low = min(r["recall_at_1_ci"][0] for r in found)
+        high = max(r["recall_at_1_ci"][1] for r in found)
+        lines.append(
+            [
+                what,
+                f"{found[0]['mmacs_query']:.1f}",
+                f"{found[0]['cost_ratio']:.1f}x",
+                mean_and_spread([r["recall_at_1"] for r in found]),
+                f"[{low:.3f}, {high:.3f}]",
+                mean_and_spread([r["map"] for r in found]),
+            ]
+        )
+    above = [r for r in result["rows"] if r["above_alone"] is not None]
+    intervals = "; ".join(
+        f"seed {r['seed']}: {r['above_alone']:+.3f} "
+        f"[{r['above_alone_ci'][0]:+.3f}, {r['above_alone_ci'][1]:+.3f}]"
+        for r in above
+    )
+    minutes = max(r["seconds"] for r in result["rows"]) / 60
+    header = ["search", "MMACs a query", "cheaper by", "R@1", "95 % interval", "mAP"]
+    return (
+        markdown(header, lines)
+        + f"\n\nM(edge, cloud) above the network trained alone, paired: {intervals}. "
+        + f"Setting: {above[0]['setting']}. The longest run took {minutes:.1f} minutes. "
+        + " ".join(result["notes"])
+        + where(result)
+    )
+
+
+def overhead_table(result: Result) -> str:
+    """Ours against theirs, with the target."""
+    rows = [
+        [
+            r["question"],
+            f"{r['ours']:,.3g}" if r["ours"] < 1000 else f"{r['ours']:,.0f}",
+            f"{r['theirs']:,.3g}" if r["theirs"] < 1000 else f"{r['theirs']:,.0f}",
+            r["unit"],
+            f"{r['ratio']:.2f}",
+            r["target"]
+            if r["target"] == "none"
+            else f"{r['target']}: " + ("met" if r["met"] else "**missed**"),
+        ]
+        for r in result["rows"]
+    ]
+    header = ["ours / theirs", "ours", "theirs", "unit", "ratio", "target"]
+    return markdown(header, rows) + "\n\n" + " ".join(result["notes"]) + "." + where(result)
+
+
+def open_table(result: Result) -> str:
+    """Opening and answering, by size."""
+    rows = [
+        [
+            f"{r['items']:,}",
+            f"{r['open_ms']:,.0f}",
+            f"{r['first_query_ms']:,.0f}",
+            f"{r['second_query_ms']:.1f}",
+            f"{r['peak_mib'] - r['start_mib']:,.0f}",
+            f"{r['disk_mib']:,.0f}",
+            f"{r['add_seconds']:.1f}",
+        ]
+        for r in result["rows"]
+    ]
+    header = [
+        "items",
+        "open, ms",
+        "first query, ms",
+        "next query, ms",
+        "memory, MiB",
+        "disk, MiB",
+        "add all and index, s",
+    ]
+    return markdown(header, rows) + where(result)
+
+
+TABLES: dict[str, Callable[[Result], str]] = {
+    "demo": demo_table,
+    "demo_grocery": demo_table,
+    "overhead": overhead_table,
+    "open": open_table,
+}
+
+
+def filled(text: str) -> str:
+    """A Markdown text with every table made anew from its result."""
+
+    def replace(match: re.Match[str]) -> str:
+        name = match[2]
+        result = json.loads((RESULTS / f"{name}.json").read_text())
+        return f"{match[1]}{TABLES[name](result)}\n{match[3]}"
+
+    return _PLACE.sub(replace, text)
+
+
+def main() -> int:
+    stale = []
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = path.read_text()
+        new = filled(text)
+        if new != text:
+            stale.append(str(path.relative_to(ROOT)))
+            if "--check" not in sys.argv:
+                path.write_text(new)
+    print("\n".join(stale) or "all tables are current")
+    return 1 if stale and "--check" in sys.argv else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
