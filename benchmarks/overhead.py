@@ -128,7 +128,7 @@ def search_rows(n: int) -> Iterator[dict[str, Any]]:
         yield from _against(flat, raw_flat.search, batches, "exact (Flat)", 5)
 
         gallery = _gallery(Path(folder) / "ivf", x, approximate_from=n)
-        raw = gallery._index.base._index
+        raw = gallery._live.index.base._index
         parameters = faiss.IndexRefineSearchParameters(
             k_factor=10, base_index_params=faiss.SearchParametersIVF(nprobe=16)
         )

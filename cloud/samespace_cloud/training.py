@@ -4,88 +4,32 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from samespace import Dataset, Item, metrics
+from samespace import Dataset
 from samespace_cloud.checkpoint import Checkpoint, clone
-from samespace_cloud.closed_form import class_centres, fit_lda, fit_ridge
+from samespace_cloud.closed_form import class_centres
 from samespace_cloud.config import TrainConfig
+from samespace_cloud.heads import anchors, refit, start_classifier, start_head
 from samespace_cloud.inherit import inherit
 from samespace_cloud.losses import LOSSES, LossContext
+from samespace_cloud.material import Material, Progress, homogeneous, read_material
 from samespace_cloud.model import EmbeddingModel
-from samespace_cloud.pictures import Holdout, decoded, hold_out
 from samespace_cloud.pretrained import load_pretrained
 from samespace_cloud.students import CoTraining, Solo, Students
-from samespace_cloud.trainer import Progress, Trainer, Validate, best_device
-from samespace_cloud.views import Views, embed_pictures, features, resized, steadied
-from samespace_edge import ConfigError, Resize
-
-_CACHE = "decoded"
-_HEAD_VIEWS = 3
+from samespace_cloud.trainer import Trainer, Validate, best_device
+from samespace_cloud.views import Views, device_of, embed_pictures, steadied
+from samespace_edge import ConfigError
 
 
 def _silent(stage: str, done: int, total: int) -> None:
     return None
-
-
-@dataclass
-class _Material:
-    """Decoded pictures of a training and of its validation."""
-
-    holdout: Holdout
-    names: tuple[str, ...]
-    labels: Tensor
-    pictures: NDArray[np.uint8]
-    val_queries: NDArray[np.uint8]
-    val_gallery: NDArray[np.uint8]
-
-    def ranking(self, queries: Tensor, gallery: Tensor) -> metrics.Ranking:
-        """How validation queries rank the validation gallery."""
-        names = sorted({i.label for i in self.holdout.queries + self.holdout.gallery})
-        code = {n: i for i, n in enumerate(names)}
-        return metrics.rank(
-            queries.numpy(),
-            gallery.numpy(),
-            np.array([code[i.label] for i in self.holdout.queries], np.int64),
-            np.array([code[i.label] for i in self.holdout.gallery], np.int64),
-        )
-
-
-def _material(
-    dataset: Dataset,
-    config: TrainConfig,
-    folder: Path,
-    unlabelled: Sequence[Item],
-    progress: Progress,
-) -> _Material:
-    holdout = hold_out(dataset.train, config.val_share, config.seed)
-    if not holdout.train:
-        raise ConfigError(f"{dataset.source} leaves nothing to train on")
-    names = tuple(sorted({i.label for i in holdout.train}))
-    code = {n: i for i, n in enumerate(names)}
-    labels = [code[i.label] for i in holdout.train] + [-1] * len(unlabelled)
-    canvas = Resize(config.canvas, config.canvas, config.model.policy)  # type: ignore[arg-type]
-    cache = folder.parent / _CACHE
-
-    def read(items: Sequence[Item]) -> NDArray[np.uint8]:
-        return decoded(
-            dataset, items, canvas, cache, lambda done, total: progress("decode", done, total)
-        )
-
-    pictures = read(holdout.train)
-    if unlabelled:
-        pictures = np.concatenate([pictures, read(unlabelled)])
-    return _Material(
-        holdout, names, torch.tensor(labels), pictures, read(holdout.queries), read(holdout.gallery)
-    )
 
 
 def new_model(config: TrainConfig, cloud: EmbeddingModel | None = None) -> EmbeddingModel:
@@ -132,17 +76,17 @@ def train_cloud(
     for name, _ in config.losses:
         if name in LOSSES and LOSSES[name].anchored:
             raise ConfigError(f"the loss {name!r} needs a cloud model; use train_edge")
-    material = _material(dataset, config, folder, (), progress)
+    material = read_material(dataset, config, folder, (), progress)
     model = new_model(config)
     context = LossContext(
         len(material.names), config.model.dim, scale=config.scale, margin=config.margin
     )
     students = Solo(model, config.losses, context)
     views = _views(material, config, students, progress)
-    _start_classifier(students, views, material)
+    start_classifier(students, views, material)
 
     def validate(averaged: Students) -> Mapping[str, float]:
-        found = _homogeneous(averaged.model("model"), material)
+        found = homogeneous(averaged.model("model"), material)
         return {"score": found["map"], **found}
 
     trainer = _trainer(students, views, material, config, folder, validate)
@@ -151,11 +95,9 @@ def train_cloud(
     trained = kept.model("model")
     trained_metrics = trainer.metrics
     if lda_head:
-        trained = _refit(
-            trained, material, config, deploy_size or config.model.input_size, progress
-        )
+        trained = refit(trained, material, config, deploy_size or config.model.input_size, progress)
         if len(material.holdout.queries):
-            trained_metrics = _homogeneous(trained, material)
+            trained_metrics = homogeneous(trained, material)
     classifier = kept.classifier()
     if classifier is None or lda_head:
         vectors = embed_pictures(trained, material.pictures, torch.device("cpu"))
@@ -201,7 +143,7 @@ def train_edge(
         raise ConfigError(
             f"the edge model's dim {config.model.dim} is not the cloud's {cloud.model.config.dim}"
         )
-    material = _material(
+    material = read_material(
         dataset, config, folder, dataset.gallery if gallery_aware else (), progress
     )
     model = new_model(config, cloud.model)
@@ -222,7 +164,7 @@ def train_edge(
         classes=len(material.names),
         dim=config.model.dim,
         cloud_classifier=_cloud_classifier(cloud, material.names),
-        anchors=_anchors(views.taught, material.labels, views.plain),
+        anchors=anchors(views.taught, material.labels, views.plain),
         scale=config.scale,
         margin=config.margin,
     )
@@ -236,12 +178,12 @@ def train_edge(
             stacklevel=2,
         )
     if ridge_head:
-        _start_head(model, views)
+        start_head(model, views)
     val_gallery = embed_pictures(teacher, material.val_gallery, device)
 
     def validate(averaged: Students) -> Mapping[str, float]:
         student = averaged.model("model")
-        queries = embed_pictures(student, material.val_queries, _device_of(student))
+        queries = embed_pictures(student, material.val_queries, device_of(student))
         ranking = material.ranking(queries, val_gallery)
         return {
             "score": ranking.mean_average_precision,
@@ -290,7 +232,7 @@ def train_together(
     Returns the checkpoints of cloud and edge, which are also written.
     """
     folder = Path(folder)
-    material = _material(dataset, config, folder, (), progress)
+    material = read_material(dataset, config, folder, (), progress)
     cloud_model = new_model(config)
     edge_model = new_model(edge, cloud_model)
     context = LossContext(
@@ -309,12 +251,12 @@ def train_together(
 
     def validate(averaged: Students) -> Mapping[str, float]:
         cloud, small = averaged.model("cloud"), averaged.model("edge")
-        gallery = embed_pictures(cloud, material.val_gallery, _device_of(cloud))
+        gallery = embed_pictures(cloud, material.val_gallery, device_of(cloud))
         cross = material.ranking(
-            embed_pictures(small, material.val_queries, _device_of(small)), gallery
+            embed_pictures(small, material.val_queries, device_of(small)), gallery
         )
         paragon = material.ranking(
-            embed_pictures(cloud, material.val_queries, _device_of(cloud)), gallery
+            embed_pictures(cloud, material.val_queries, device_of(cloud)), gallery
         )
         return {
             "score": cross.mean_average_precision + paragon.mean_average_precision,
@@ -352,10 +294,19 @@ def train_together(
     return anchor, follower
 
 
+def _views(
+    material: Material, config: TrainConfig, students: Students, progress: Progress
+) -> Views:
+    """Views for models that learn from labels alone."""
+    views = Views(material.pictures, config.augmentation, students.sizes, config.views, config.seed)
+    views.prepare(lambda done, total: progress("augment", done, total))
+    return views
+
+
 def _trainer(
     students: Students,
     views: Views,
-    material: _Material,
+    material: Material,
     config: TrainConfig,
     folder: Path,
     validate: Validate,
@@ -364,90 +315,6 @@ def _trainer(
     return Trainer(
         students, views, material.labels, config, folder, measured, title=f"train {folder.name}"
     )
-
-
-def _device_of(module: nn.Module) -> torch.device:
-    return next(module.parameters()).device
-
-
-def _homogeneous(model: EmbeddingModel, material: _Material) -> dict[str, float]:
-    device = _device_of(model)
-    ranking = material.ranking(
-        embed_pictures(model, material.val_queries, device),
-        embed_pictures(model, material.val_gallery, device),
-    )
-    return {"recall_at_1": ranking.recall_at(1), "map": ranking.mean_average_precision}
-
-
-def _views(
-    material: _Material, config: TrainConfig, students: Students, progress: Progress
-) -> Views:
-    """Views for models that learn from labels alone."""
-    views = Views(material.pictures, config.augmentation, students.sizes, config.views, config.seed)
-    views.prepare(lambda done, total: progress("augment", done, total))
-    return views
-
-
-@torch.no_grad()
-def _start_classifier(students: Solo, views: Views, material: _Material) -> None:
-    """A classifier starts at its labels' centres: from anywhere else the first steps would tear
-    up what the backbone knows already."""
-    model = students.model("model")
-    device = torch.device("cpu")
-    inputs = views.inputs[model.config.input_size][0]
-    vectors = F.normalize(model.embed(features(model, inputs, device)))
-    for loss in students.losses:
-        weight = getattr(loss, "classifier", None)
-        if isinstance(weight, nn.Parameter):
-            weight.copy_(class_centres(vectors, material.labels, len(material.names)))
-
-
-@torch.no_grad()
-def _refit(
-    model: EmbeddingModel, material: _Material, config: TrainConfig, size: int, progress: Progress
-) -> EmbeddingModel:
-    """The same backbone at another input size, with a discriminant head."""
-    sized = EmbeddingModel(replace(config.model, input_size=size))
-    sized.load_state_dict(model.state_dict())
-    device = best_device()
-    sized.to(device)
-    sized.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    count = min(_HEAD_VIEWS, config.views)
-    views = Views(material.pictures, config.augmentation, [size], count, config.seed)
-    found: list[Tensor] = []
-    total = count * len(views)
-    for number in range(count):
-        start = 0
-        while start < len(views):
-            made = views.make(number, start)
-            found.append(features(sized, resized(made, size), device))
-            start += len(made)
-            progress("fit the head", number * len(views) + start, total)
-    weight, bias = fit_lda(torch.cat(found), material.labels.repeat(count), config.model.dim)
-    sized.cpu()
-    sized.embed.weight.copy_(weight)
-    sized.embed.bias.copy_(bias)
-    return sized.eval()
-
-
-@torch.no_grad()
-def _start_head(model: EmbeddingModel, views: Views) -> None:
-    """Begin with the head that comes nearest to the cloud's vectors, given the features."""
-    assert views.taught is not None
-    count = min(2, views.plain)
-    inputs = views.inputs[model.config.input_size]
-    x = torch.cat([features(model, inputs[v], torch.device("cpu")) for v in range(count)])
-    weight, bias = fit_ridge(x, views.taught[:count].flatten(0, 1))
-    model.embed.weight.copy_(weight)
-    model.embed.bias.copy_(bias)
-
-
-def _anchors(taught: Tensor, labels: Tensor, plain: int) -> Tensor:
-    """What a query will be ranked against: centres of the labels, and unlabelled pictures."""
-    mean = taught[:plain].mean(0)
-    unlabelled = taught[0][labels < 0]
-    known = int(labels.max()) + 1
-    return torch.cat([class_centres(mean, labels, known), unlabelled]) if known else unlabelled
 
 
 def _cloud_classifier(cloud: Checkpoint, names: Sequence[str]) -> Tensor | None:
@@ -460,7 +327,7 @@ def _cloud_classifier(cloud: Checkpoint, names: Sequence[str]) -> Tensor | None:
     return F.normalize(cloud.classifier[[place[name] for name in names]])
 
 
-def _card(config: TrainConfig, material: _Material, notes: Mapping[str, Any]) -> dict[str, Any]:
+def _card(config: TrainConfig, material: Material, notes: Mapping[str, Any]) -> dict[str, Any]:
     start = {
         "random": "from scratch",
         "imagenet": "from ImageNet weights (EfficientNet-Lite, Apache-2.0)",

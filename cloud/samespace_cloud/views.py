@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from samespace_cloud.augment import Augmentation, augment, blend
 from samespace_cloud.closed_form import class_centres
@@ -143,6 +143,11 @@ def steadied(taught: Tensor, labels: Tensor, plain: int, weight: float) -> Tenso
         centre[known] = classes[labels[known]]
     drawn = F.normalize(taught[:plain] + weight * centre, dim=-1)
     return torch.cat([drawn, taught[plain:]])
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module's weights are."""
+    return next(module.parameters()).device
 
 
 def resized(images: Tensor, size: int) -> Tensor:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import secrets
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,9 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samespace._certificate import Certificate
-from samespace.gallery._filter import Where, compile_where
-from samespace.gallery._index import Base, Found, Index, snapshot_notes
+from samespace.gallery._filter import Where
+from samespace.gallery._index import Found
+from samespace.gallery._inputs import (
+    checked_ids,
+    identity_of,
+    loads,
+    payload_texts,
+    some,
+    unit_vectors,
+)
+from samespace.gallery._live import LiveIndex
 from samespace.gallery._store import Row, Store
+from samespace.gallery._values import GalleryStats, Record, SearchResult
 from samespace_edge import (
     Bundle,
     ConfigError,
@@ -26,9 +34,7 @@ from samespace_edge import (
     DuplicateIdError,
     Embedder,
     Fingerprint,
-    GalleryError,
     ImageSource,
-    InvalidVectorError,
     ModelIdentity,
     NotCertifiedError,
     UnknownIdError,
@@ -39,91 +45,7 @@ Vectors = NDArray[np.float32]
 APPROXIMATE_FROM = 50_000
 """Items from which on a gallery builds an approximate index, unless told otherwise."""
 
-_SHOWN = 5
-_CACHED_FILTERS = 8
 _KEEP: Any = object()
-
-
-@dataclass(frozen=True)
-class Hit:
-    """An item that was found.
-
-    Attributes:
-        id: the item's.
-        score: cosine with the query, -1 to 1.
-        payload: what was stored with it; None if payloads were not asked for.
-    """
-
-    id: str
-    score: float
-    payload: Any = None
-
-
-@dataclass(frozen=True)
-class Record:
-    """An item as it is stored.
-
-    Attributes:
-        vector: float32 (D,), a unit vector.
-        model: who made it.
-    """
-
-    id: str
-    vector: Vectors
-    payload: Any
-    model: ModelIdentity
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """What a batch of queries found; iterate over it for lists of `Hit`.
-
-    Attributes:
-        ids: for every query the ids, best first.
-        scores: float32 (N, K): cosines; K is the smaller of k and the items there are.
-        payloads: for every query the payloads, or None if they were not asked for.
-    """
-
-    ids: list[list[str]]
-    scores: Vectors
-    payloads: list[list[Any]] | None
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, query: int) -> list[Hit]:
-        payloads = self.payloads[query] if self.payloads else [None] * len(self.ids[query])
-        return [
-            Hit(id_, float(score), payload)
-            for id_, score, payload in zip(
-                self.ids[query], self.scores[query], payloads, strict=True
-            )
-        ]
-
-    def __iter__(self) -> Iterator[list[Hit]]:
-        return (self[i] for i in range(len(self)))
-
-
-@dataclass(frozen=True)
-class GalleryStats:
-    """A gallery in figures.
-
-    Attributes:
-        items: how many.
-        by_model: items by the model that made them.
-        admitted: every model whose vectors and queries are accepted.
-        approximate: whether searches go through an approximate index.
-        bytes_on_disk: size of the folder.
-    """
-
-    name: str
-    space: Fingerprint
-    dim: int
-    items: int
-    by_model: Mapping[ModelIdentity, int]
-    admitted: tuple[ModelIdentity, ...]
-    approximate: bool
-    bytes_on_disk: int
 
 
 class Gallery:
@@ -145,15 +67,8 @@ class Gallery:
         self.name: str = store.meta("name")
         self.dim: int = store.meta("dim")
         self.space = Fingerprint(store.meta("space"))
-        self._approximate_from: int = store.meta("approximate_from")
-        self._uuid: str = store.meta("uuid")
         self._models: dict[tuple[str, str], tuple[int, ModelIdentity]] = {}
-        self._index = Index(self.dim)
-        self._seen_version: int | None = None
-        self._seen_key = 0
-        self._seen_tombstone = 0
-        self._stale = True
-        self._filters: dict[str, NDArray[np.int64]] = {}
+        self._live = LiveIndex(store)
         self._load_models()
 
     @classmethod
@@ -176,7 +91,7 @@ class Gallery:
         Raises `NotCertifiedError` for a bundle that lives in another model's space,
         `GalleryError` where there is a gallery already, `GalleryStorageError`.
         """
-        identity = _identity(anchor)
+        identity = identity_of(anchor)
         if not identity.is_anchor:
             raise NotCertifiedError(
                 f"{identity} lives in the space {identity.space.short}… of another model; "
@@ -239,8 +154,8 @@ class Gallery:
 
     def __len__(self) -> int:
         with self._lock:
-            self._refresh()
-            return len(self._index)
+            self._live.refresh()
+            return len(self._live.index)
 
     def __contains__(self, id_: str) -> bool:
         with self._lock:
@@ -335,10 +250,10 @@ class Gallery:
         Raises `NotCertifiedError`, `DimensionError`, `InvalidVectorError`, `DuplicateIdError`,
         `GalleryBusyError`, `GalleryStorageError`, and the embedder's errors.
         """
-        ids = _checked_ids(ids)
-        number = self._number_of(_identity(model))
+        ids = checked_ids(ids)
+        number = self._number_of(identity_of(model))
         raw = self._vectors(model, vectors, images, ids).tobytes()
-        texts = _payload_texts(payloads, len(ids))
+        texts = payload_texts(payloads, len(ids))
         size = self.dim * 4
         rows = (
             (id_, number, raw[i * size : (i + 1) * size], text)
@@ -351,10 +266,10 @@ class Gallery:
             except sqlite3.IntegrityError:
                 there = list(self._store.by_id(ids))
                 raise DuplicateIdError(
-                    f"gallery {self.name!r} already has {_some(there)}; nothing of this call was "
+                    f"gallery {self.name!r} already has {some(there)}; nothing of this call was "
                     "added. Use update for those."
                 ) from None
-            self._stale = True
+            self._live.stale = True
 
     def update(
         self,
@@ -375,11 +290,11 @@ class Gallery:
             if vector is not None or image is not None:
                 if model is None:
                     raise ConfigError("a new vector needs the model that made it")
-                number = self._number_of(_identity(model))
+                number = self._number_of(identity_of(model))
                 new = None if vector is None else np.asarray(vector)[None]
                 images = None if image is None else [image]
                 raw = self._vectors(model, new, images, [id_]).tobytes()
-            text = None if payload is _KEEP else _payload_texts([payload], 1)[0]
+            text = None if payload is _KEEP else payload_texts([payload], 1)[0]
             with self._store.writing():
                 key, _, old_number, old_raw, old_text = self._existing([id_])[0]
                 self._store.remove([key])
@@ -393,19 +308,19 @@ class Gallery:
                         )
                     ]
                 )
-            self._stale = True
+            self._live.stale = True
 
     def delete(self, ids: Sequence[str]) -> None:
         """Delete items, all of them or none; raises `UnknownIdError` naming those not there."""
         with self._lock:
             with self._store.writing():
-                self._store.remove([row[0] for row in self._existing(_checked_ids(ids))])
-            self._stale = True
+                self._store.remove([row[0] for row in self._existing(checked_ids(ids))])
+            self._live.stale = True
 
     def _existing(self, ids: Sequence[str]) -> list[Row]:
         found = self._store.by_id(ids)
         if missing := [i for i in ids if i not in found]:
-            raise UnknownIdError(f"gallery {self.name!r} has no {_some(missing)}")
+            raise UnknownIdError(f"gallery {self.name!r} has no {some(missing)}")
         return [found[i] for i in ids]
 
     def _vectors(
@@ -415,48 +330,27 @@ class Gallery:
         images: Sequence[ImageSource] | None,
         names: Sequence[str] | None = None,
     ) -> Vectors:
-        """Unit vectors, contiguous float32 (N, D), checked."""
+        """Unit vectors (N, D), from vectors or from images."""
         if (vectors is None) == (images is None):
             raise ConfigError("give either vectors or images")
         if images is not None:
             if not isinstance(model, Embedder):
                 raise ConfigError("images are embedded by an Embedder; model only names one")
             vectors = model.embed(images)
-        array = np.asarray(vectors)
-        if array.ndim != 2 or array.shape[1] != self.dim:
-            raise DimensionError(
-                f"gallery {self.name!r} holds vectors of width {self.dim}, so it takes (N, "
-                f"{self.dim}), not {array.shape}"
-            )
-        if array.dtype.kind != "f":
-            raise InvalidVectorError(f"vectors have to be floats, not {array.dtype}")
-        if names is not None and len(names) != len(array):
-            raise ConfigError(f"{len(names)} ids for {len(array)} vectors")
-        array = np.ascontiguousarray(array, np.float32)
-        norms = np.sqrt(np.einsum("nd,nd->n", array, array))
-        # A NaN or an infinity anywhere makes the norm one too.
-        bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 1e-6)))
-        if len(bad):
-            which = _some([names[int(i)] for i in bad]) if names else f"query {bad[0]}"
-            raise InvalidVectorError(
-                f"{which}: a vector holds NaN or infinity, or is zero and so has no direction"
-            )
-        if np.abs(norms - 1).max(initial=0) > 1e-5:
-            array = array / norms[:, None]
-        return array
+        return unit_vectors(vectors, self.dim, self.name, names)
 
     # reading
 
     def get(self, ids: Sequence[str]) -> list[Record]:
         """The items with these ids, in this order; raises `UnknownIdError`."""
         with self._lock:
-            rows = self._existing(_checked_ids(ids, unique=False))
+            rows = self._existing(checked_ids(ids, unique=False))
             by_number = dict(self._models.values())
             if any(row[2] not in by_number for row in rows):
                 self._load_models()
                 by_number = dict(self._models.values())
         return [
-            Record(id_, np.frombuffer(raw, np.float32), _loads(text), by_number[number])
+            Record(id_, np.frombuffer(raw, np.float32), loads(text), by_number[number])
             for _, id_, number, raw, text in rows
         ]
 
@@ -489,14 +383,14 @@ class Gallery:
         """
         if k < 1:
             raise ConfigError(f"k has to be 1 or more, not {k}")
-        self._number_of(_identity(model))
+        self._number_of(identity_of(model))
         queries = self._vectors(model, vectors, images)
         with self._lock:
-            self._refresh()
-            found = self._index.search(
+            self._live.refresh()
+            found = self._live.index.search(
                 queries,
                 k,
-                keys=None if where is None else self._passing(where),
+                keys=None if where is None else self._live.passing(where),
                 approximate=not exact,
                 probes=probes,
             )
@@ -506,33 +400,23 @@ class Gallery:
     def _payloads(self, found: Found) -> list[list[Any]]:
         keys = found.keys.tolist()
         rows = self._store.by_key(sorted({key for row in keys for key in row}))
-        values = {key: _loads(row[4]) for key, row in rows.items()}
+        values = {key: loads(row[4]) for key, row in rows.items()}
         return [[values.get(key) for key in row] for row in keys]
-
-    def _passing(self, where: Where) -> NDArray[np.int64]:
-        condition, parameters = compile_where(where)
-        cached = json.dumps([condition, parameters])
-        if cached not in self._filters:
-            if len(self._filters) >= _CACHED_FILTERS:
-                self._filters.pop(next(iter(self._filters)))
-            keys = self._store.keys_where(condition, parameters)
-            self._filters[cached] = np.array(keys, np.int64)
-        return self._filters[cached]
 
     def stats(self) -> GalleryStats:
         """The gallery in figures."""
         with self._lock:
-            self._refresh()
+            self._live.refresh()
             self._load_models()
             counts = self._store.count_by_model()
             return GalleryStats(
                 name=self.name,
                 space=self.space,
                 dim=self.dim,
-                items=len(self._index),
+                items=len(self._live.index),
                 by_model={i: counts.get(n, 0) for n, i in self._models.values()},
                 admitted=self.admitted,
-                approximate=self._index.base is not None,
+                approximate=self._live.index.base is not None,
                 bytes_on_disk=sum(p.stat().st_size for p in self.path.rglob("*") if p.is_file()),
             )
 
@@ -558,119 +442,3 @@ class Gallery:
                 models=np.array(models, np.str_),
             )
         return len(rows)
-
-    # the index in memory
-
-    def _refresh(self) -> None:
-        """Bring the index up to what is committed, by us or by others."""
-        version = self._store.data_version()
-        if not self._stale and version == self._seen_version:
-            return
-        with self._store.reading():
-            if self._seen_version is None:
-                self._load_snapshot()
-            for seq, key in self._store.tombstones(self._seen_tombstone):
-                self._index.remove(key)
-                self._seen_tombstone = seq
-            self._read_new_rows()
-        # The version from before the reading: a commit in between is read again, never missed.
-        self._seen_version = version
-        self._stale = False
-        self._filters.clear()
-        delta, base = self._index.delta, self._index.base
-        behind = len(delta) + (base.removed if base else 0)
-        if len(delta) and behind >= max(self._approximate_from, len(self._index) // 4):
-            self._rebuild()
-
-    def _read_new_rows(self) -> None:
-        keys: list[int] = []
-        ids: list[str] = []
-        raw: list[bytes] = []
-        for key, id_, _, vector, _ in self._store.rows(self._seen_key):
-            keys.append(key)
-            ids.append(id_)
-            raw.append(vector)
-        if keys:
-            vectors = np.frombuffer(b"".join(raw), np.float32).reshape(len(keys), self.dim)
-            self._index.delta.add(keys, ids, vectors)
-            self._seen_key = keys[-1]
-
-    def _load_snapshot(self) -> None:
-        noted = self._store.meta("snapshot")
-        if noted is None:
-            return
-        state = (noted["last_key"], noted["last_tombstone"])
-        base = Base.load(self.path / "index", snapshot_notes(self._uuid, *state, noted["token"]))
-        if base is not None:
-            self._index = Index(self.dim, base)
-            self._seen_key, self._seen_tombstone = state
-
-    def _rebuild(self) -> None:
-        base, delta = self._index.base, self._index.delta
-        keys, ids, vectors = delta.keys, delta.ids, delta.vectors
-        if base:
-            alive = base.alive
-            keys = np.concatenate([base.keys[alive], keys])
-            ids = np.concatenate([base.ids[alive], ids])
-            vectors = np.concatenate([base.vectors[alive], vectors])
-        order = np.argsort(keys, kind="stable")
-        rebuilt = Base.build(keys[order], ids[order], np.ascontiguousarray(vectors[order]))
-        self._index = Index(self.dim, rebuilt)
-        if self._store.read_only:
-            return
-        token = secrets.token_hex(8)
-        state = (self._seen_key, self._seen_tombstone)
-        try:
-            rebuilt.save(self.path / "index", snapshot_notes(self._uuid, *state, token))
-            with self._store.writing():
-                value = {"last_key": state[0], "last_tombstone": state[1], "token": token}
-                self._store.set_meta("snapshot", value)
-        except (OSError, RuntimeError, GalleryError):
-            # The snapshot only saves time at the next opening; the search goes on without it.
-            return
-
-
-def _identity(model: Embedder | Bundle | ModelIdentity | str | Path) -> ModelIdentity:
-    if isinstance(model, ModelIdentity):
-        return model
-    if isinstance(model, Embedder):
-        return model.identity
-    bundle = model if isinstance(model, Bundle) else Bundle.open(model)
-    return bundle.identity(bundle.variant())
-
-
-def _checked_ids(ids: Sequence[str], unique: bool = True) -> Sequence[str]:
-    if isinstance(ids, str):
-        raise ConfigError("ids is a list of strings, not one string")
-    if not all(isinstance(i, str) and i for i in ids):
-        wrong = next(i for i in ids if not (isinstance(i, str) and i))
-        raise ConfigError(f"ids are non-empty strings, not {wrong!r}")
-    if unique and len(set(ids)) != len(ids):
-        seen: set[str] = set()
-        twice = [i for i in ids if i in seen or seen.add(i)]  # type: ignore[func-returns-value]
-        raise DuplicateIdError(f"{_some(twice)} more than once in one call")
-    return ids
-
-
-def _some(ids: Sequence[str]) -> str:
-    shown = ", ".join(repr(i) for i in ids[:_SHOWN])
-    more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
-    return f"the id{'s' if len(ids) > 1 else ''} {shown}{more}"
-
-
-def _payload_texts(payloads: Sequence[Any] | None, count: int) -> list[str | None]:
-    if payloads is None:
-        return [None] * count
-    if len(payloads) != count:
-        raise ConfigError(f"{len(payloads)} payloads for {count} items")
-    try:
-        return [
-            None if p is None else json.dumps(p, ensure_ascii=False, allow_nan=False)
-            for p in payloads
-        ]
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"a payload has to be what JSON can hold: {error}") from None
-
-
-def _loads(text: str | None) -> Any:
-    return None if text is None else json.loads(text)

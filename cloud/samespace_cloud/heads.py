@@ -1,0 +1,81 @@
+"""Heads and classifiers that are set in one step, before or after a training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from samespace_cloud.closed_form import class_centres, fit_lda, fit_ridge
+from samespace_cloud.config import TrainConfig
+from samespace_cloud.material import Material, Progress
+from samespace_cloud.model import EmbeddingModel
+from samespace_cloud.students import Solo
+from samespace_cloud.trainer import best_device
+from samespace_cloud.views import Views, features, resized
+
+_HEAD_VIEWS = 3
+
+
+@torch.no_grad()
+def start_classifier(students: Solo, views: Views, material: Material) -> None:
+    """A classifier starts at its labels' centres: from anywhere else the first steps would tear
+    up what the backbone knows already."""
+    model = students.model("model")
+    device = torch.device("cpu")
+    inputs = views.inputs[model.config.input_size][0]
+    vectors = F.normalize(model.embed(features(model, inputs, device)))
+    for loss in students.losses:
+        weight = getattr(loss, "classifier", None)
+        if isinstance(weight, nn.Parameter):
+            weight.copy_(class_centres(vectors, material.labels, len(material.names)))
+
+
+@torch.no_grad()
+def refit(
+    model: EmbeddingModel, material: Material, config: TrainConfig, size: int, progress: Progress
+) -> EmbeddingModel:
+    """The same backbone at another input size, with a discriminant head."""
+    sized = EmbeddingModel(replace(config.model, input_size=size))
+    sized.load_state_dict(model.state_dict())
+    device = best_device()
+    sized.to(device)
+    sized.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    count = min(_HEAD_VIEWS, config.views)
+    views = Views(material.pictures, config.augmentation, [size], count, config.seed)
+    found: list[Tensor] = []
+    total = count * len(views)
+    for number in range(count):
+        start = 0
+        while start < len(views):
+            made = views.make(number, start)
+            found.append(features(sized, resized(made, size), device))
+            start += len(made)
+            progress("fit the head", number * len(views) + start, total)
+    weight, bias = fit_lda(torch.cat(found), material.labels.repeat(count), config.model.dim)
+    sized.cpu()
+    sized.embed.weight.copy_(weight)
+    sized.embed.bias.copy_(bias)
+    return sized.eval()
+
+
+@torch.no_grad()
+def start_head(model: EmbeddingModel, views: Views) -> None:
+    """Begin with the head that comes nearest to the cloud's vectors, given the features."""
+    assert views.taught is not None
+    count = min(2, views.plain)
+    inputs = views.inputs[model.config.input_size]
+    x = torch.cat([features(model, inputs[v], torch.device("cpu")) for v in range(count)])
+    weight, bias = fit_ridge(x, views.taught[:count].flatten(0, 1))
+    model.embed.weight.copy_(weight)
+    model.embed.bias.copy_(bias)
+
+
+def anchors(taught: Tensor, labels: Tensor, plain: int) -> Tensor:
+    """What a query will be ranked against: centres of the labels, and unlabelled pictures."""
+    mean = taught[:plain].mean(0)
+    unlabelled = taught[0][labels < 0]
+    known = int(labels.max()) + 1
+    return torch.cat([class_centres(mean, labels, known), unlabelled]) if known else unlabelled

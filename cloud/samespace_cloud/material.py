@@ -1,0 +1,95 @@
+"""What a training works on: decoded pictures, their labels, and those kept to validate on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from samespace import Dataset, Item, metrics
+from samespace_cloud.config import TrainConfig
+from samespace_cloud.model import EmbeddingModel
+from samespace_cloud.pictures import Holdout, decoded, hold_out
+from samespace_cloud.views import device_of, embed_pictures
+from samespace_edge import ConfigError, Resize
+
+_CACHE = "decoded"
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass
+class Material:
+    """Decoded pictures of a training and of its validation.
+
+    Attributes:
+        names: the train labels; `labels` are positions in it, -1 for pictures without one.
+        pictures: uint8 RGB (N, S, S, 3), in the order of `labels`.
+        val_queries, val_gallery: likewise, of labels never trained on.
+    """
+
+    holdout: Holdout
+    names: tuple[str, ...]
+    labels: Tensor
+    pictures: NDArray[np.uint8]
+    val_queries: NDArray[np.uint8]
+    val_gallery: NDArray[np.uint8]
+
+    def ranking(self, queries: Tensor, gallery: Tensor) -> metrics.Ranking:
+        """How validation queries rank the validation gallery."""
+        names = sorted({i.label for i in self.holdout.queries + self.holdout.gallery})
+        code = {n: i for i, n in enumerate(names)}
+        return metrics.rank(
+            queries.numpy(),
+            gallery.numpy(),
+            np.array([code[i.label] for i in self.holdout.queries], np.int64),
+            np.array([code[i.label] for i in self.holdout.gallery], np.int64),
+        )
+
+
+def read_material(
+    dataset: Dataset,
+    config: TrainConfig,
+    folder: Path,
+    unlabelled: Sequence[Item],
+    progress: Progress,
+) -> Material:
+    """Decode what `dataset` gives to train and validate on, and `unlabelled` pictures besides.
+
+    Decoded pictures are kept beside `folder`, for the next training on the same data.
+    """
+    holdout = hold_out(dataset.train, config.val_share, config.seed)
+    if not holdout.train:
+        raise ConfigError(f"{dataset.source} leaves nothing to train on")
+    names = tuple(sorted({i.label for i in holdout.train}))
+    code = {n: i for i, n in enumerate(names)}
+    labels = [code[i.label] for i in holdout.train] + [-1] * len(unlabelled)
+    canvas = Resize(config.canvas, config.canvas, config.model.policy)  # type: ignore[arg-type]
+    cache = folder.parent / _CACHE
+
+    def read(items: Sequence[Item]) -> NDArray[np.uint8]:
+        return decoded(
+            dataset, items, canvas, cache, lambda done, total: progress("decode", done, total)
+        )
+
+    pictures = read(holdout.train)
+    if unlabelled:
+        pictures = np.concatenate([pictures, read(unlabelled)])
+    return Material(
+        holdout, names, torch.tensor(labels), pictures, read(holdout.queries), read(holdout.gallery)
+    )
+
+
+def homogeneous(model: EmbeddingModel, material: Material) -> dict[str, float]:
+    """Validation figures with `model` on both sides."""
+    device = device_of(model)
+    ranking = material.ranking(
+        embed_pictures(model, material.val_queries, device),
+        embed_pictures(model, material.val_gallery, device),
+    )
+    return {"recall_at_1": ranking.recall_at(1), "map": ranking.mean_average_precision}

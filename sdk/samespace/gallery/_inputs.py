@@ -1,0 +1,111 @@
+"""What callers give to a gallery, checked before anything is touched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samespace_edge import (
+    Bundle,
+    ConfigError,
+    DimensionError,
+    DuplicateIdError,
+    Embedder,
+    InvalidVectorError,
+    ModelIdentity,
+)
+
+Vectors = NDArray[np.float32]
+
+_SHOWN = 5
+
+
+def identity_of(model: Embedder | Bundle | ModelIdentity | str | Path) -> ModelIdentity:
+    """Who makes the vectors of a model, given as itself, its bundle or that one's path."""
+    if isinstance(model, ModelIdentity):
+        return model
+    if isinstance(model, Embedder):
+        return model.identity
+    bundle = model if isinstance(model, Bundle) else Bundle.open(model)
+    return bundle.identity(bundle.variant())
+
+
+def checked_ids(ids: Sequence[str], unique: bool = True) -> Sequence[str]:
+    """Ids as they have to be; raises `ConfigError` or `DuplicateIdError`."""
+    if isinstance(ids, str):
+        raise ConfigError("ids is a list of strings, not one string")
+    if not all(isinstance(i, str) and i for i in ids):
+        wrong = next(i for i in ids if not (isinstance(i, str) and i))
+        raise ConfigError(f"ids are non-empty strings, not {wrong!r}")
+    if unique and len(set(ids)) != len(ids):
+        seen: set[str] = set()
+        twice = [i for i in ids if i in seen or seen.add(i)]  # type: ignore[func-returns-value]
+        raise DuplicateIdError(f"{some(twice)} more than once in one call")
+    return ids
+
+
+def some(ids: Sequence[str]) -> str:
+    """A few ids for a message."""
+    shown = ", ".join(repr(i) for i in ids[:_SHOWN])
+    more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
+    return f"the id{'s' if len(ids) > 1 else ''} {shown}{more}"
+
+
+def payload_texts(payloads: Sequence[Any] | None, count: int) -> list[str | None]:
+    """Payloads as JSON text; raises `ConfigError` for what JSON cannot hold."""
+    if payloads is None:
+        return [None] * count
+    if len(payloads) != count:
+        raise ConfigError(f"{len(payloads)} payloads for {count} items")
+    try:
+        return [
+            None if p is None else json.dumps(p, ensure_ascii=False, allow_nan=False)
+            for p in payloads
+        ]
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"a payload has to be what JSON can hold: {error}") from None
+
+
+def loads(text: str | None) -> Any:
+    """A payload from its JSON text."""
+    return None if text is None else json.loads(text)
+
+
+def unit_vectors(
+    vectors: Any, dim: int, gallery: str, names: Sequence[str] | None = None
+) -> Vectors:
+    """Unit vectors, contiguous float32 (N, D), made from what a caller gave.
+
+    Args:
+        gallery: its name, for errors.
+        names: ids of the vectors, for errors; None for queries.
+
+    Raises `DimensionError`, `InvalidVectorError`, `ConfigError`.
+    """
+    array = np.asarray(vectors)
+    if array.ndim != 2 or array.shape[1] != dim:
+        raise DimensionError(
+            f"gallery {gallery!r} holds vectors of width {dim}, so it takes (N, {dim}), "
+            f"not {array.shape}"
+        )
+    if array.dtype.kind != "f":
+        raise InvalidVectorError(f"vectors have to be floats, not {array.dtype}")
+    if names is not None and len(names) != len(array):
+        raise ConfigError(f"{len(names)} ids for {len(array)} vectors")
+    array = np.ascontiguousarray(array, np.float32)
+    norms = np.sqrt(np.einsum("nd,nd->n", array, array))
+    # A NaN or an infinity anywhere makes the norm one too.
+    bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 1e-6)))
+    if len(bad):
+        which = some([names[int(i)] for i in bad]) if names else f"query {bad[0]}"
+        raise InvalidVectorError(
+            f"{which}: a vector holds NaN or infinity, or is zero and so has no direction"
+        )
+    if np.abs(norms - 1).max(initial=0) > 1e-5:
+        array = array / norms[:, None]
+    return array

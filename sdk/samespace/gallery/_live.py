@@ -1,0 +1,119 @@
+"""The index of an open gallery, kept up with what is committed, by us or by others."""
+
+from __future__ import annotations
+
+import json
+import secrets
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samespace.gallery._filter import Where, compile_where
+from samespace.gallery._index import Base, Index, snapshot_notes
+from samespace.gallery._store import Store
+from samespace_edge import GalleryError
+
+_CACHED_FILTERS = 8
+
+
+class LiveIndex:
+    """Follows a store.
+
+    Attributes:
+        index: as of the last `refresh`.
+        stale: set after a write of our own, which `PRAGMA data_version` does not tell.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._folder = store.folder
+        self._dim: int = store.meta("dim")
+        self._gallery: str = store.meta("uuid")
+        self._approximate_from: int = store.meta("approximate_from")
+        self.index = Index(self._dim)
+        self.stale = True
+        self._seen_version: int | None = None
+        self._seen_key = 0
+        self._seen_tombstone = 0
+        self._passing: dict[str, NDArray[np.int64]] = {}
+
+    def passing(self, where: Where) -> NDArray[np.int64]:
+        """Keys of the items that a filter lets through, ascending."""
+        condition, parameters = compile_where(where)
+        cached = json.dumps([condition, parameters])
+        if cached not in self._passing:
+            if len(self._passing) >= _CACHED_FILTERS:
+                self._passing.pop(next(iter(self._passing)))
+            keys = self._store.keys_where(condition, parameters)
+            self._passing[cached] = np.array(keys, np.int64)
+        return self._passing[cached]
+
+    def refresh(self) -> None:
+        """Bring the index up to what is committed, by us or by others."""
+        version = self._store.data_version()
+        if not self.stale and version == self._seen_version:
+            return
+        with self._store.reading():
+            if self._seen_version is None:
+                self._load_snapshot()
+            for seq, key in self._store.tombstones(self._seen_tombstone):
+                self.index.remove(key)
+                self._seen_tombstone = seq
+            self._read_new_rows()
+        # The version from before the reading: a commit in between is read again, never missed.
+        self._seen_version = version
+        self.stale = False
+        self._passing.clear()
+        delta, base = self.index.delta, self.index.base
+        behind = len(delta) + (base.removed if base else 0)
+        if len(delta) and behind >= max(self._approximate_from, len(self.index) // 4):
+            self._rebuild()
+
+    def _read_new_rows(self) -> None:
+        keys: list[int] = []
+        ids: list[str] = []
+        raw: list[bytes] = []
+        for key, id_, _, vector, _ in self._store.rows(self._seen_key):
+            keys.append(key)
+            ids.append(id_)
+            raw.append(vector)
+        if keys:
+            vectors = np.frombuffer(b"".join(raw), np.float32).reshape(len(keys), self._dim)
+            self.index.delta.add(keys, ids, vectors)
+            self._seen_key = keys[-1]
+
+    def _load_snapshot(self) -> None:
+        noted = self._store.meta("snapshot")
+        if noted is None:
+            return
+        state = (noted["last_key"], noted["last_tombstone"])
+        base = Base.load(
+            self._folder / "index", snapshot_notes(self._gallery, *state, noted["token"])
+        )
+        if base is not None:
+            self.index = Index(self._dim, base)
+            self._seen_key, self._seen_tombstone = state
+
+    def _rebuild(self) -> None:
+        base, delta = self.index.base, self.index.delta
+        keys, ids, vectors = delta.keys, delta.ids, delta.vectors
+        if base:
+            alive = base.alive
+            keys = np.concatenate([base.keys[alive], keys])
+            ids = np.concatenate([base.ids[alive], ids])
+            vectors = np.concatenate([base.vectors[alive], vectors])
+        order = np.argsort(keys, kind="stable")
+        rebuilt = Base.build(keys[order], ids[order], np.ascontiguousarray(vectors[order]))
+        self.index = Index(self._dim, rebuilt)
+        if self._store.read_only:
+            return
+        token = secrets.token_hex(8)
+        state = (self._seen_key, self._seen_tombstone)
+        try:
+            rebuilt.save(self._folder / "index", snapshot_notes(self._gallery, *state, token))
+            with self._store.writing():
+                value = {"last_key": state[0], "last_tombstone": state[1], "token": token}
+                self._store.set_meta("snapshot", value)
+        except (OSError, RuntimeError, GalleryError):
+            # The snapshot only saves time at the next opening; the search goes on without it.
+            return
