@@ -15,13 +15,15 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from samespace import Certificate, Dataset, Gallery, Report, verify
 from samespace.gallery import Hit
 from samespace.verification import write_report
 from samespace_cloud.checkpoint import Checkpoint
 from samespace_cloud.recipes import DemoRecipe
 from samespace_cloud.training import train_cloud, train_edge
-from samespace_edge import ConfigError, Embedder, canonical_json
+from samespace_edge import ConfigError, Embedder, canonical_json, decode
 from samespace_export import export
 
 Progress = Callable[[str, int, int], None]
@@ -58,6 +60,13 @@ def quickstart() -> Dataset:
     """The data that is shipped with samespace: 708 rendered pieces of furniture."""
     with as_file(files("samespace_cloud") / "quickstart" / "furniture_shop.zip") as path:
         return Dataset.open(path)
+
+
+def canvas_for(dataset: Dataset, largest: int) -> int:
+    """The side at which to decode: the median shorter side of some pictures, 64 to `largest`."""
+    step = max(1, len(dataset.train) // 32)
+    sides = [min(decode(dataset.read(item)).shape[:2]) for item in dataset.train[::step]]
+    return int(np.clip(np.median(sides), 64, largest)) if sides else largest
 
 
 def run_demo(

@@ -30,11 +30,15 @@ class DemoRecipe:
     labels: int | None = None
 
 
-def demo_recipe(seed: int = 0, smoke: bool = False) -> DemoRecipe:
+def demo_recipe(seed: int = 0, smoke: bool = False, canvas: int = 80) -> DemoRecipe:
     """The quick start: ten minutes on two cores.
 
     Run it with `samespace demo`; with `samespace demo --smoke` everything is tried in a minute,
     on a few labels, to no useful accuracy.
+
+    Args:
+        canvas: side at which pictures are decoded, in pixels: that of the pictures themselves, as
+            far as the models can use it. The quick start's pictures have 80.
     """
     cloud = TrainConfig(
         model=ModelConfig("lite0-trunk", 80),
@@ -48,7 +52,7 @@ def demo_recipe(seed: int = 0, smoke: bool = False) -> DemoRecipe:
         warmup=0.1,
         ema=0.0,
         views=6,
-        canvas=80,
+        canvas=canvas,
         val_share=0.0,
         seed=seed,
     )
