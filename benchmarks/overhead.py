@@ -99,11 +99,7 @@ def _gallery(folder: Path, x: np.ndarray, approximate_from: int) -> Any:
 
     model = anchor()
     meta = {"name": "bench", "dim": DIM, "space": model.space.hex}
-    Store.create(folder, {**meta, "approximate_from": approximate_from})
-    store = Store(folder, read_only=False, busy_timeout=10)
-    with store.writing():
-        store.put_model(model.to_json(), None)
-    store.close()
+    Store.create(folder, {**meta, "approximate_from": approximate_from}, model.to_json())
     gallery = Gallery.open(folder)
     for start in range(0, len(x), 1000):
         part = x[start : start + 1000]

@@ -125,9 +125,9 @@ class Manifest:
             raise BundleFormatError(f"keys missing from the manifest: {', '.join(missing)}")
         try:
             manifest = cls._read(value)
-        except (KeyError, TypeError, ValueError) as error:
+            manifest._check()
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BundleFormatError(f"malformed manifest: {error!r}") from None
-        manifest._check()
         return manifest
 
     @classmethod

@@ -18,6 +18,8 @@ from samespace_edge._embedder import Embedder
 from samespace_edge._errors import BundleError, BundleFormatError, RuntimeUnavailableError
 from samespace_edge._image import decode
 
+_UNIT = 1e-2
+
 StageName = Literal["files", "decode", "resize", "embed", "end to end"]
 
 
@@ -151,4 +153,8 @@ def _difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
 
 
 def _angle(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    return max(0.0, 1.0 - float(a.astype(np.float64) @ b.astype(np.float64)))
+    """1 - cosine of two unit vectors; infinite where `a` is none."""
+    wide = a.astype(np.float64)
+    if not abs(float(np.linalg.norm(wide)) - 1) < _UNIT:
+        return float("inf")
+    return max(0.0, 1.0 - float(wide @ b.astype(np.float64)))

@@ -94,6 +94,11 @@ class Embedder:
                 f"the graph of {self.identity} returned {vectors.shape} for {len(batch)} "
                 f"pictures; the manifest promises ({len(batch)}, {self.dim})"
             )
+        if not np.isfinite(vectors).all():
+            raise BundleFormatError(
+                f"the graph of {self.identity} returned NaN or infinity; run 'samespace bundle "
+                "check' on this machine"
+            )
         return vectors
 
     def _batches(self, images: Images, batch_size: int) -> Iterator[NDArray[np.uint8]]:

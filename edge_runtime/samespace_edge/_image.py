@@ -16,7 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from samespace_edge._errors import BundleFormatError, DecodeError, ImageTooLargeError
+from samespace_edge._errors import (
+    BundleFormatError,
+    DecodeError,
+    ImageError,
+    ImageTooLargeError,
+)
 
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
 """A path, an encoded file's bytes, a PIL image, or uint8 RGB pixels (H, W, 3)."""
@@ -30,6 +35,8 @@ MAX_PIXELS = 64_000_000
 ResizePolicy = Literal["crop", "squash", "pad"]
 
 _WHITE = (255, 255, 255)
+# Not all that Pillow knows: some of its readers start other programs.
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
@@ -116,7 +123,10 @@ def decode_image(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Image.Ima
     if isinstance(source, np.ndarray):
         return Image.fromarray(_checked_array(source, max_pixels))
     if isinstance(source, Image.Image):
-        return _to_rgb(source, "the PIL image", max_pixels)
+        try:
+            return _to_rgb(source, "the PIL image", max_pixels)
+        except (OSError, SyntaxError, ValueError, EOFError) as error:  # read only now
+            raise _damaged("the PIL image", error) from None
     if isinstance(source, bytes):
         name = f"the {len(source)} bytes given"
         file: Any = io.BytesIO(source)
@@ -129,7 +139,7 @@ def decode_image(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Image.Ima
             "give a path, bytes, a PIL image or a uint8 array (H, W, 3)"
         )
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=_FORMATS) as image:
             return _to_rgb(image, name, max_pixels)
     except FileNotFoundError:
         raise DecodeError(f"there is no file {name}") from None
@@ -139,8 +149,14 @@ def decode_image(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Image.Ima
         raise DecodeError(f"{name}: not an image in a format that Pillow reads") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_large(name, None, max_pixels) from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
-        raise DecodeError(f"{name}: the picture is damaged or incomplete ({error})") from None
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow's readers raise whatever a damaged file makes them
+        raise _damaged(name, error) from None
+
+
+def _damaged(name: str, error: Exception) -> DecodeError:
+    return DecodeError(f"{name}: the picture is damaged or incomplete ({error})")
 
 
 def _checked_array(array: NDArray[Any], max_pixels: int) -> Pixels:
@@ -166,7 +182,7 @@ def _to_rgb(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
         raise _too_large(name, image.size, max_pixels)
     image.load()
     image = ImageOps.exif_transpose(image)
-    if image.mode == "RGB":
+    if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode in _SIXTEEN_BIT:
         grey = np.asarray(image).astype(np.int64)

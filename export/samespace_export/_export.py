@@ -112,11 +112,14 @@ def export(
             device can check itself; synthetic ones if none are given.
         overwrite: replace the bundle that is there.
 
-    Raises `ConfigError` where `out` exists or the exported file departs from `module`.
+    Raises `ConfigError` where `out` exists or the exported file departs from `module`, and
+    `BundleFormatError` rather than overwrite what is no bundle.
     """
     out = Path(out)
-    if out.exists() and not overwrite:
-        raise ConfigError(f"{out} is already there; remove it or ask to overwrite it")
+    if out.exists():
+        if not overwrite:
+            raise ConfigError(f"{out} is already there; remove it or ask to overwrite it")
+        Bundle.open(out)  # nothing but a bundle is ever replaced
     module = module.cpu().eval()
     height, width = spec.resize.height, spec.resize.width
     deployed = Deployed(module, spec.mean, spec.std)
@@ -198,7 +201,12 @@ def _move_into_place(temporary: Path, out: Path) -> None:
     previous = out.with_name(f".{out.name}.previous.{os.getpid()}")
     if out.exists():
         out.rename(previous)
-    temporary.rename(out)
+    try:
+        temporary.rename(out)
+    except OSError:
+        if previous.exists():
+            previous.rename(out)
+        raise
     shutil.rmtree(previous, ignore_errors=True)
 
 

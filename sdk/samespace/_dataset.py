@@ -48,14 +48,22 @@ class Dataset:
     the pictures.
     """
 
-    def __init__(self, name: str, items: Sequence[Item], files: Files, source: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        items: Sequence[Item],
+        files: Files,
+        source: str,
+        problems: Sequence[str] = (),
+    ) -> None:
         self.name = name
         self.items = tuple(items)
+        self._problems = tuple(problems)
         self.source = source
         self._files = files
 
     @classmethod
-    def open(cls, path: str | Path) -> Dataset:
+    def open(cls, path: str | Path, *, lenient: bool = False) -> Dataset:
         """Read a dataset's list of pictures.
 
         Args:
@@ -63,32 +71,28 @@ class Dataset:
                 the CSV); a folder with one `manifest.csv` in it; a folder of `label/picture.jpg`; a
                 folder with `query/label/...` and `gallery/label/...` (and `train/label/...`);
                 or a zip of any of these.
+            lenient: leave out rows that cannot be read, and have `validate` report them with
+                everything else.
 
-        Raises `DataError` that lists every problem of the list.
+        Raises `DataError` that lists every row that cannot be read.
         """
         path = Path(path)
         if not path.exists():
             raise DataError(f"there is no dataset at {path}")
         if path.suffix.lower() == ".csv":
             files: Files = FolderFiles(path.parent)
-            return cls(path.stem, _read_manifest(path.read_bytes(), str(path)), files, str(path))
-        if path.is_dir():
-            files = FolderFiles(path)
-        elif path.suffix.lower() == ".zip":
-            files = ZipFiles(path)
+            items, problems = _read_manifest(path.read_bytes(), str(path))
         else:
-            raise DataError(f"{path} is neither a CSV, nor a zip, nor a folder")
-        names = files.names()
-        manifests = [n for n in names if PurePosixPath(n).name == "manifest.csv"]
-        if len(manifests) > 1:
-            raise DataError(f"{path} has several manifests: {', '.join(manifests)}; name one")
-        if manifests:
-            items = _read_manifest(files.read(manifests[0]), f"{path}/{manifests[0]}")
-            parent = PurePosixPath(manifests[0]).parent
-            items = [replace(i, path=(parent / i.path).as_posix()) for i in items]
-        else:
-            items = _from_folders(names, str(path))
-        return cls(path.stem, items, files, str(path))
+            if path.is_dir():
+                files = FolderFiles(path)
+            elif path.suffix.lower() == ".zip":
+                files = ZipFiles(path)
+            else:
+                raise DataError(f"{path} is neither a CSV, nor a zip, nor a folder")
+            items, problems = _from_files(files, str(path))
+        if problems and not lenient:
+            raise _error(str(path), problems)
+        return cls(path.stem, items, files, str(path), problems)
 
     def __repr__(self) -> str:
         return (
@@ -100,6 +104,11 @@ class Dataset:
     def train(self) -> tuple[Item, ...]:
         """What is trained on."""
         return tuple(i for i in self.items if i.split == "train")
+
+    @property
+    def val(self) -> tuple[Item, ...]:
+        """What is validated on; where there is none, labels are carved out of train."""
+        return tuple(i for i in self.items if i.split == "val")
 
     @property
     def queries(self) -> tuple[Item, ...]:
@@ -145,7 +154,11 @@ class Dataset:
 
         Raises `DataError`, whose `problems` lists everything that is wrong.
         """
-        problems = [*_list_problems(self, open_set), *self._picture_problems(progress)]
+        problems = [
+            *self._problems,
+            *_list_problems(self, open_set),
+            *self._picture_problems(progress),
+        ]
         if problems:
             raise _error(self.source, problems)
 
@@ -180,30 +193,51 @@ def _error(source: str, problems: Sequence[str]) -> DataError:
     return DataError(f"{source} has {count}:\n" + "\n".join(shown), problems)
 
 
-def _read_manifest(content: bytes, source: str) -> list[Item]:
+def _from_files(files: Files, source: str) -> tuple[list[Item], list[str]]:
+    names = [n for n in files.names() if not _hidden(n)]
+    manifests = [n for n in names if PurePosixPath(n).name == "manifest.csv"]
+    if len(manifests) > 1:
+        raise DataError(f"{source} has several manifests: {', '.join(manifests)}; name one")
+    if not manifests:
+        return _from_folders(names, source), []
+    items, problems = _read_manifest(files.read(manifests[0]), f"{source}/{manifests[0]}")
+    parent = PurePosixPath(manifests[0]).parent
+    return [replace(i, path=(parent / i.path).as_posix()) for i in items], problems
+
+
+def _hidden(name: str) -> bool:
+    """What operating systems leave in folders and zips besides what the user put there."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+
+
+def _read_manifest(content: bytes, source: str) -> tuple[list[Item], list[str]]:
+    """The rows that can be read, and what is wrong with the others."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{source} is not UTF-8 text: {error}") from None
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    header = reader.fieldnames or []
+    try:
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        header = reader.fieldnames or []
+        rows = list(enumerate(reader, 2))
+    except csv.Error as error:
+        raise DataError(f"{source} is not a readable CSV: {error}") from None
     if missing := [c for c in _REQUIRED if c not in header]:
         raise DataError(
             f"{source} lacks the column(s) {', '.join(missing)}; "
             f"the header has to begin with {','.join(_REQUIRED)}"
         )
     items, problems = [], []
-    for line, row in enumerate(reader, 2):
+    for line, row in rows:
         if problem := _row_problem(row):
             problems.append(f"line {line}: {problem}")
             continue
         free = {k: v for k, v in row.items() if k not in _REQUIRED and v is not None}
-        items.append(Item(row["path"], row["label"], row["split"], row["role"] or "", free))
-    if problems:
-        raise _error(source, problems)
-    if not items:
+        path = PurePosixPath(row["path"]).as_posix()
+        items.append(Item(path, row["label"], row["split"], row["role"] or "", free))
+    if not items and not problems:
         raise DataError(f"{source} lists no pictures")
-    return items
+    return items, problems
 
 
 def _row_problem(row: Mapping[str | None, str | None]) -> str | None:
@@ -215,6 +249,8 @@ def _row_problem(row: Mapping[str | None, str | None]) -> str | None:
         safe_member(str(row["path"]))
     except SamespaceError as error:
         return str(error)
+    if "\0" in str(row["path"]):
+        return "the path holds a NUL character"
     if row["split"] not in _SPLITS:
         return f"split is {row['split']!r}, not one of {', '.join(_SPLITS)}"
     return None
@@ -222,21 +258,21 @@ def _row_problem(row: Mapping[str | None, str | None]) -> str | None:
 
 def _from_folders(names: Sequence[str], source: str) -> list[Item]:
     pictures = [n for n in names if PurePosixPath(n).suffix.lower() in _IMAGES]
-    tops = {PurePosixPath(n).parts[0] for n in pictures}
+    around = _common_folder(pictures)
+    inside = {name: PurePosixPath(name).parts[around:] for name in pictures}
+    tops = {parts[0] for parts in inside.values() if parts}
     items: list[Item] = []
     if {"query", "gallery"} <= tops:
-        for name in pictures:
-            parts = PurePosixPath(name).parts
+        for name, parts in inside.items():
             if len(parts) < 3 or parts[0] not in ("query", "gallery", "train"):
                 continue
             split = "train" if parts[0] == "train" else "test"
             items.append(Item(name, "/".join(parts[1:-1]), split, parts[0]))
     else:
         labels: dict[str, list[str]] = {}
-        for name in pictures:
-            parent = PurePosixPath(name).parent.as_posix()
-            if parent != ".":
-                labels.setdefault(parent, []).append(name)
+        for name, parts in inside.items():
+            if len(parts) > 1:
+                labels.setdefault("/".join(parts[:-1]), []).append(name)
         # Every second label is kept for test, so that search is measured on labels never seen;
         # of those, pictures alternate between the gallery and the queries.
         for i, label in enumerate(sorted(labels)):
@@ -249,6 +285,18 @@ def _from_folders(names: Sequence[str], source: str) -> list[Item]:
             f"{source} has no manifest.csv and no pictures in folders named after their labels"
         )
     return items
+
+
+def _common_folder(names: Sequence[str]) -> int:
+    """How many folders lie around everything, as a zip's own folder does; a lone label's does
+    not count."""
+    folders = [PurePosixPath(n).parts[:-1] for n in names]
+    depth = 0
+    while len({f[depth] for f in folders if len(f) > depth}) == 1 and all(
+        len(f) > depth + 1 for f in folders
+    ):
+        depth += 1
+    return depth
 
 
 def _list_problems(dataset: Dataset, open_set: bool) -> list[str]:

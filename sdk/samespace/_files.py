@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import threading
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Protocol
 
 from samespace_edge import DataError
 from samespace_edge._bundle import safe_member
+
+MAX_FILE = 256 * 2**20
+"""Largest file that is unpacked from a zip, in bytes."""
 
 
 class Files(Protocol):
@@ -56,9 +60,12 @@ class ZipFiles:
         """Content of a file."""
         safe_member(name)
         try:
+            size = self._zip.getinfo(name).file_size
+            if size > MAX_FILE:
+                raise OSError(f"{name} unpacks to {size:,} bytes; the limit is {MAX_FILE:,}")
             with self._lock:
                 return self._zip.read(name)
         except KeyError:
             raise FileNotFoundError(name) from None
-        except (zipfile.BadZipFile, RuntimeError) as error:
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, zlib.error) as error:
             raise OSError(f"{name} cannot be read from the zip: {error}") from None

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32] | NDArray[np.float64]
 Labels = NDArray[np.int64]
 
-_ROWS_AT_ONCE = 1024
+_PAIRS_AT_ONCE = 2_000_000
 
 NO_MATCH = np.iinfo(np.int64).max
 """Rank of an item that is not in the gallery."""
@@ -74,8 +74,9 @@ def rank(
     keep = min(keep, len(gallery))
     tops, scores, firsts, precisions = [], [], [], []
     ranks = np.arange(1, len(gallery) + 1, dtype=np.float64)
-    for start in range(0, len(queries), _ROWS_AT_ONCE):
-        rows = slice(start, start + _ROWS_AT_ONCE)
+    at_once = max(1, _PAIRS_AT_ONCE // len(gallery))
+    for start in range(0, len(queries), at_once):
+        rows = slice(start, start + at_once)
         similarity = np.asarray(queries[rows] @ gallery.T, np.float32)
         relevant = query_labels[rows, None] == gallery_labels[None, :]
         # Stable sort on (-score, relevant): sort by relevance first, then stably by score.
@@ -131,7 +132,7 @@ class Bootstrap:
         rng = np.random.default_rng(seed)
         n = len(labels)
         _, codes = np.unique(labels, return_inverse=True)
-        groups = int(codes.max()) + 1
+        groups = self.labels = int(codes.max()) + 1
         by_query = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
         by_group = rng.multinomial(groups, np.full(groups, 1 / groups), size=resamples)
         self._weights = {
@@ -162,7 +163,7 @@ def update_gain(cross: float, old: float, paragon: float) -> float:
 
     Returns NaN where the paragon gains nothing.
     """
-    return float("nan") if paragon == old else (cross - old) / (paragon - old)
+    return (cross - old) / (paragon - old) if paragon > old else float("nan")
 
 
 @dataclass(frozen=True)

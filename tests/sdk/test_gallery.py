@@ -154,9 +154,12 @@ def test_filters(gallery: Gallery, cloud: Embedder, where: dict, expected: set[i
     ("where", "message"),
     [
         ({}, "non-empty mapping"),
+        ({"n": {}}, "says nothing"),
+        ({"n": 10**30}, "numbers of 64 bits"),
+        ({"n": {"in": [float("nan")]}}, "numbers of 64 bits"),
         ({"n": {"like": 1}}, "unknown operator 'like'"),
         ({"n": {"in": "abc"}}, "needs a list"),
-        ({"n": None}, "only text, numbers and booleans"),
+        ({"n": None}, "only text, booleans and numbers"),
         ({'a"b': 1}, "not the name of a payload key"),
         ({"a..b": 1}, "not the name of a payload key"),
     ],
@@ -222,7 +225,7 @@ def test_certificates_of_other_spaces_and_changed_ones(
     certificate = report.certificates()[0]
     with (
         Gallery.create(tmp_path / "other", bundles["stranger"]) as other,
-        pytest.raises(NotCertifiedError, match="Verify the bundle against one of these"),
+        pytest.raises(NotCertifiedError, match="Verify the bundle against that model"),
     ):
         other.admit(certificate)
     path = tmp_path / "c.json"
@@ -312,10 +315,15 @@ def test_export_reads_without_pickle(gallery: Gallery, cloud: Embedder, tmp_path
     x = filled(gallery, cloud, 6)
     assert gallery.export(tmp_path / "all.npz") == 6
     with np.load(tmp_path / "all.npz", allow_pickle=False) as data:
-        assert data["ids"].tolist() == [f"i{i}" for i in range(6)]
+
+        def texts(name: str) -> list[str]:
+            whole, ends = data[name].tobytes(), data[f"{name}_ends"]
+            return [whole[a:b].decode() for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+
+        assert texts("ids") == [f"i{i}" for i in range(6)]
         assert np.allclose(data["vectors"], x, atol=1e-6)
-        assert json.loads(data["payloads"][2])["n"] == 2
-        identity = ModelIdentity.from_json(json.loads(data["models"][0]))
+        assert json.loads(texts("payloads")[2])["n"] == 2
+        identity = ModelIdentity.from_json(json.loads(texts("models")[0]))
     assert identity == cloud.identity
 
 
@@ -339,3 +347,57 @@ def test_fingerprint_value() -> None:
     with pytest.raises(Exception, match="64 lower-case"):
         Fingerprint("XYZ")
     assert repr(Fingerprint("ab" * 32)) == "Fingerprint(abababababab…)"
+
+
+def test_filters_compare_like_with_like(gallery: Gallery, cloud: Embedder) -> None:
+    payloads = [{"price": 120}, {"price": "n/a"}, {"price": True}, {}, {"price": 7.5}]
+    gallery.add(list("abcde"), vectors=vectors(5), model=cloud, payloads=payloads)
+
+    def passing(where: dict) -> set[str]:
+        return set(gallery.search(vectors=vectors(1), model=cloud, k=9, where=where).ids[0])
+
+    assert passing({"price": {"ge": 100}}) == {"a"}
+    assert passing({"price": {"lt": "o"}}) == {"b"}
+    assert passing({"price": {"ne": 120}}) == {"b", "c", "e"}
+    assert passing({"price": {"in": [7.5, "n/a", True]}}) == {"b", "c", "e"}
+    assert passing({"price": {"in": []}}) == set()
+    assert passing({"price": 1}) == set()  # true is not 1
+
+
+def test_a_renamed_model_keeps_its_items(
+    gallery: Gallery, bundles: dict[str, Path], report: Report
+) -> None:
+    edge = Embedder(bundles["edge"])
+    certificate = report.certificates()[0]
+    gallery.admit(certificate)
+    gallery.add(["e"], vectors=vectors(1), model=edge)
+    gallery.admit(replace(certificate, query=replace(certificate.query, name="renamed")))
+    assert gallery.get(["e"])[0].model.name == "renamed"
+    assert gallery.stats().by_model[gallery.get(["e"])[0].model] == 1
+    assert gallery.search(vectors=vectors(1), model=edge, k=1).ids == [["e"]]
+
+
+def test_a_certificate_has_to_be_about_this_space(
+    gallery: Gallery, report: Report, bundles: dict[str, Path]
+) -> None:
+    certificate = report.certificates()[0]
+    stranger = Embedder(bundles["stranger"]).identity
+    with pytest.raises(NotCertifiedError, match="anchored by cloud"):
+        gallery.admit(replace(certificate, query=stranger))
+    gallery.admit(certificate)
+    # Measured against the edge model's vectors, nothing is known of the cloud's.
+    with pytest.raises(NotCertifiedError, match="anchored by cloud"):
+        gallery.admit(replace(certificate, gallery=certificate.query))
+
+
+def test_ids_have_to_be_text_that_can_be_stored(gallery: Gallery, cloud: Embedder) -> None:
+    with pytest.raises(ConfigError, match="no valid text"):
+        gallery.add(["a\udcff"], vectors=vectors(1), model=cloud)
+    assert len(gallery) == 0
+
+
+def test_an_approximate_index_needs_something_to_learn_from(
+    tmp_path: Path, cloud: Embedder
+) -> None:
+    with pytest.raises(ConfigError, match="at least 1000 items"):
+        Gallery.create(tmp_path / "g", cloud, approximate_from=5)

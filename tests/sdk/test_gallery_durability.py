@@ -383,3 +383,14 @@ def test_searches_from_many_threads(path: Path, cloud: Embedder) -> None:
 def test_another_anchor_is_refused_after_reopening(path: Path, bundles: dict[str, Path]) -> None:
     with Gallery.open(path) as gallery, pytest.raises(NotCertifiedError):
         gallery.search(vectors=np.ones((1, DIM), np.float32), model=Embedder(bundles["stranger"]))
+
+
+def test_read_only_sees_what_a_killed_writer_left(
+    tmp_path: Path, cloud: Embedder, bundles: dict[str, Path]
+) -> None:
+    path = tmp_path / "shop"
+    Gallery.create(path, cloud).close()
+    with writer(path, bundles["cloud"]) as process:
+        done = [int(process.stdout.readline()) for _ in range(5)]
+    with Gallery.open(path, read_only=True) as gallery:
+        assert len(gallery.get([f"w{batch}-0" for batch in done])) == 5

@@ -27,10 +27,9 @@ def check(dataset: str, closed_set: bool, as_json: bool) -> int:
       samespace data check shop/manifest.csv
     """
     problems: tuple[str, ...] = ()
-    message = ""
     counts = {}
     try:
-        opened = Dataset.open(dataset)
+        opened = Dataset.open(dataset, lenient=True)
         counts = {
             "train": len(opened.train),
             "train labels": len({i.label for i in opened.train}),
@@ -44,10 +43,12 @@ def check(dataset: str, closed_set: bool, as_json: bool) -> int:
                 progress=lambda done, total: progress("read pictures", done, total),
             )
     except DataError as error:
-        problems, message = error.problems or (str(error),), str(error)
+        problems = error.problems or (str(error),)
     if as_json:
         print_json({"ok": not problems, "problems": problems, "pictures": counts})
     else:
         print_table(list(counts), [list(counts.values())])
-        click.echo(message if problems else "no problems found")
+        for problem in problems:
+            click.echo(problem)
+        click.echo(f"{len(problems)} problem(s)" if problems else "no problems found")
     return EXIT_NO if problems else 0

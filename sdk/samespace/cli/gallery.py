@@ -66,7 +66,7 @@ def admit(path: str, certificate: str, as_json: bool) -> None:
 @click.option("--data", help="A dataset whose gallery pictures are added, instead of IMAGES.")
 @json_option
 def add(path: str, images: tuple[str, ...], bundle: str, data: str | None, as_json: bool) -> None:
-    """Add IMAGES to the gallery PATH; their ids are their paths.
+    """Add IMAGES to the gallery PATH; their ids are their paths, and those there stay.
 
     From a dataset, label and free columns become the payload.
 
@@ -86,17 +86,23 @@ def add(path: str, images: tuple[str, ...], bundle: str, data: str | None, as_js
         payloads = [{"label": i.label, **i.columns} for i in dataset.gallery]
         sources = list(dataset.gallery)
     embedder = Embedder(bundle)
+    added = 0
     with Gallery.open(path) as opened, progress_bar() as progress:
         for start in range(0, len(ids), _BATCH):
-            part = slice(start, start + _BATCH)
-            pictures = [dataset.read(i) for i in sources[part]] if data else sources[part]
-            opened.add(ids[part], images=pictures, model=embedder, payloads=payloads[part])
-            progress("add", min(start + _BATCH, len(ids)), len(ids))
+            batch = range(start, min(start + _BATCH, len(ids)))
+            new = [n for n in batch if ids[n] not in opened]  # the rest is there from last time
+            pictures = [dataset.read(sources[n]) if data else sources[n] for n in new]
+            if new:
+                chosen = [payloads[n] for n in new]
+                opened.add([ids[n] for n in new], images=pictures, model=embedder, payloads=chosen)
+            added += len(new)
+            progress("add", batch.stop, len(ids))
         total = len(opened)
+    there = len(ids) - added
     if as_json:
-        print_json({"added": len(ids), "items": total})
+        print_json({"added": added, "there": there, "items": total})
     else:
-        click.echo(f"{len(ids)} added; {path} now holds {total}")
+        click.echo(f"{added} added, {there} were there; {path} now holds {total}")
 
 
 @gallery.command()

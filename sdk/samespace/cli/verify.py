@@ -54,12 +54,16 @@ def verify_command(
 
 def write_certificates(report: Report, folder: Path) -> dict[str, Path]:
     """Write the certificates of a report beside it; returns their paths by query label."""
+    for stale in folder.glob("*.certificate.json"):
+        stale.unlink()  # of an earlier report in this folder
     written = {}
     for certificate in report.certificates():
         name = certificate.query.name
         # A bundle's name is free text from wherever it was made; as a file name it is not.
         safe = re.sub(r"[^A-Za-z0-9_-]+", "-", name)
-        path = folder / f"{safe}-{certificate.query.fingerprint.short}.certificate.json"
+        query, gallery = certificate.query, certificate.gallery
+        parts = (safe, query.fingerprint.short, query.variant, "in", gallery.fingerprint.short)
+        path = folder / f"{'-'.join(parts)}.certificate.json"
         certificate.write(path)
         written[name] = path
     return written

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from samespace_edge import FilterError
 
 Where = Mapping[str, Any]
 
-_COMPARE = {"eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
-_OPERATORS = (*_COMPARE, "in", "exists")
+_COMPARE = {"eq": "=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+_OPERATORS = (*_COMPARE, "ne", "in", "exists")
 
 
 def compile_where(where: Where) -> tuple[str, list[Any]]:
     """An SQL condition on `payload`, and its parameters.
 
     `{"colour": "red", "price": {"lt": 100}, "size": {"in": ["s", "m"]}, "sale": {"exists": True}}`
-    keeps the items of which all of it is true; a dot descends: `{"maker.country": "SE"}`.
-    Raises `FilterError` naming what cannot be read.
+    keeps the items of which all of it is true; a dot descends: `{"maker.country": "SE"}`. Numbers
+    are compared with numbers and texts with texts; an item without the key passes only
+    `exists: False`. Raises `FilterError` naming what cannot be read.
     """
     if not isinstance(where, Mapping) or not where:
         raise FilterError(f"a filter is a non-empty mapping of payload keys, not {where!r}")
@@ -27,27 +28,42 @@ def compile_where(where: Where) -> tuple[str, list[Any]]:
     parameters: list[Any] = []
     for key, wanted in where.items():
         tests = wanted if isinstance(wanted, Mapping) else {"eq": wanted}
+        if not tests:
+            raise FilterError(f"the filter on {key!r} says nothing; give a value or an operator")
         for operator, value in tests.items():
             condition, values = _compile_one(_json_path(key), operator, value, key)
-            conditions.append(condition)
+            conditions.append(f"({condition})")
             parameters += values
     return " AND ".join(conditions), parameters
 
 
 def _compile_one(path: str, operator: str, value: Any, key: str) -> tuple[str, list[Any]]:
-    extract = "json_extract(payload, ?)"
     if operator == "exists":
         return f"json_type(payload, ?) IS {'NOT NULL' if value else 'NULL'}", [path]
     if operator == "in":
-        if isinstance(value, str) or not hasattr(value, "__iter__"):
+        if isinstance(value, str) or not isinstance(value, Iterable):
             raise FilterError(f"'in' for {key!r} needs a list, not {value!r}")
-        values = [_scalar(v, key) for v in value]
-        return f"{extract} IN (SELECT value FROM json_each(?))", [path, json.dumps(values)]
+        alternatives = [_compare(path, "=", v, key) for v in value]
+        if not alternatives:
+            return "0", []
+        return " OR ".join(c for c, _ in alternatives), [p for _, ps in alternatives for p in ps]
+    if operator == "ne":
+        condition, values = _compare(path, "=", value, key)
+        return f"json_type(payload, ?) IS NOT NULL AND NOT ({condition})", [path, *values]
     if operator not in _COMPARE:
         raise FilterError(
             f"unknown operator {operator!r} for {key!r}; there are: {', '.join(_OPERATORS)}"
         )
-    return f"{extract} {_COMPARE[operator]} ?", [path, _scalar(value, key)]
+    return _compare(path, _COMPARE[operator], value, key)
+
+
+def _compare(path: str, sign: str, value: Any, key: str) -> tuple[str, list[Any]]:
+    """A comparison that only values of the same kind can pass: SQLite alone would sort every
+    text above every number."""
+    kinds = _kinds(value, key)
+    stored = int(value) if isinstance(value, bool) else value
+    condition = f"json_type(payload, ?) IN ({kinds}) AND json_extract(payload, ?) {sign} ?"
+    return condition, [path, path, stored]
 
 
 def _json_path(key: Any) -> str:
@@ -56,9 +72,15 @@ def _json_path(key: Any) -> str:
     return "$" + "".join(f'."{part}"' for part in key.split("."))
 
 
-def _scalar(value: Any, key: str) -> str | int | float:
+def _kinds(value: Any, key: str) -> str:
     if isinstance(value, bool):
-        return int(value)  # SQLite's json_extract gives 1 and 0
-    if not isinstance(value, str | int | float):
-        raise FilterError(f"{key!r} is compared with {value!r}: only text, numbers and booleans")
-    return value
+        return "'true', 'false'"
+    if isinstance(value, str):
+        return "'text'"
+    if isinstance(value, int) and abs(value) < 2**63:
+        return "'integer', 'real'"
+    if isinstance(value, float) and math.isfinite(value):
+        return "'integer', 'real'"
+    raise FilterError(
+        f"{key!r} is compared with {value!r}: only text, booleans and numbers of 64 bits"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from samespace.gallery._inputs import (
     checked_ids,
     identity_of,
     loads,
+    packed,
     payload_texts,
     some,
     unit_vectors,
@@ -41,6 +43,9 @@ from samespace_edge import (
 )
 
 Vectors = NDArray[np.float32]
+
+LEAST_APPROXIMATE = 1000
+"""Fewer items than that are not enough to train an approximate index on."""
 
 APPROXIMATE_FROM = 50_000
 """Items from which on a gallery builds an approximate index, unless told otherwise."""
@@ -97,6 +102,11 @@ class Gallery:
                 f"{identity} lives in the space {identity.space.short}… of another model; "
                 "create the gallery with the bundle of that cloud model"
             )
+        if approximate_from < LEAST_APPROXIMATE:
+            raise ConfigError(
+                f"approximate_from is {approximate_from}; an approximate index needs at least "
+                f"{LEAST_APPROXIMATE} items to be built from"
+            )
         folder = Path(path)
         meta = {
             "name": name or folder.name,
@@ -104,12 +114,8 @@ class Gallery:
             "space": identity.space.hex,
             "approximate_from": approximate_from,
         }
-        Store.create(folder, meta)
-        gallery = cls.open(folder)
-        with gallery._store.writing():
-            gallery._store.put_model(identity.to_json(), None)
-        gallery._load_models()
-        return gallery
+        Store.create(folder, meta, identity.to_json())
+        return cls.open(folder)
 
     @classmethod
     def open(
@@ -181,11 +187,12 @@ class Gallery:
             certificate = Certificate.read(certificate)
         query, gallery = certificate.query, certificate.gallery
         with self._lock:
-            if gallery.space != self.space or not self._admitted(gallery):
+            if not self._admitted(gallery) or not gallery.is_anchor or query.space != self.space:
+                anchors = ", ".join(str(m) for m in self.admitted if m.is_anchor)
                 raise NotCertifiedError(
-                    f"the certificate says that {query} retrieves in galleries of {gallery}; "
-                    f"gallery {self.name!r} holds vectors of {', '.join(map(str, self.admitted))}. "
-                    "Verify the bundle against one of these."
+                    f"the certificate says that {query}, of space {query.space.short}…, retrieves "
+                    f"in galleries of {gallery}; gallery {self.name!r} is anchored by {anchors}. "
+                    "Verify the bundle against that model."
                 )
             if query.dim != self.dim:
                 raise DimensionError(
@@ -263,6 +270,10 @@ class Gallery:
             try:
                 with self._store.writing():
                     self._store.insert(rows)
+            except UnicodeEncodeError as error:
+                raise ConfigError(
+                    f"{error.object!r} is no valid text, so it cannot be an id or a payload"
+                ) from None
             except sqlite3.IntegrityError:
                 there = list(self._store.by_id(ids))
                 raise DuplicateIdError(
@@ -423,8 +434,9 @@ class Gallery:
     def export(self, path: str | Path) -> int:
         """Write everything to a `.npz` that numpy reads without pickle; returns how many items.
 
-        Its arrays: `ids`, `vectors` float32 (N, D), `payloads` (JSON text), `model` (position
-        in `models`), `models` (JSON text).
+        Its arrays: `vectors` float32 (N, D); `model` (N,), positions in `models`; `ids`,
+        `payloads` and `models` as UTF-8 text in one piece, uint8, of which item i (a payload as
+        JSON) ends at `ids_ends[i]`, `payloads_ends[i]`, `models_ends[i]`.
         """
         with self._lock:
             self._load_models()
@@ -432,13 +444,16 @@ class Gallery:
             rows = list(self._store.rows())
             models = [json.dumps(identity.to_json()) for _, identity in self._models.values()]
         raw = b"".join(row[3] for row in rows)
-        with Path(path).open("wb") as file:
-            np.savez_compressed(
-                file,
-                ids=np.array([row[1] for row in rows], np.str_),
-                vectors=np.frombuffer(raw, np.float32).reshape(len(rows), self.dim),
-                payloads=np.array([row[4] or "null" for row in rows], np.str_),
-                model=np.array([numbers[row[2]] for row in rows], np.int64),
-                models=np.array(models, np.str_),
-            )
+        path = Path(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        with temporary.open("wb") as file:
+            arrays: dict[str, Any] = {
+                "vectors": np.frombuffer(raw, np.float32).reshape(len(rows), self.dim),
+                "model": np.array([numbers[row[2]] for row in rows], np.int64),
+                **packed("ids", [row[1] for row in rows]),
+                **packed("payloads", [row[4] or "null" for row in rows]),
+                **packed("models", models),
+            }
+            np.savez_compressed(file, **arrays)
+        temporary.replace(path)
         return len(rows)

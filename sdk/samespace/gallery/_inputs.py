@@ -76,6 +76,15 @@ def loads(text: str | None) -> Any:
     return None if text is None else json.loads(text)
 
 
+def packed(name: str, texts: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Texts of any length as two arrays: their UTF-8 bytes in one piece, and where each ends."""
+    encoded = [t.encode() for t in texts]
+    return {
+        name: np.frombuffer(b"".join(encoded), np.uint8),
+        f"{name}_ends": np.cumsum([len(e) for e in encoded], dtype=np.int64),
+    }
+
+
 def unit_vectors(
     vectors: Any, dim: int, gallery: str, names: Sequence[str] | None = None
 ) -> Vectors:

@@ -34,7 +34,9 @@ _CHUNK = 500  # parameters in one IN (...)
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE models (
-    id INTEGER PRIMARY KEY, identity TEXT NOT NULL UNIQUE, certificate TEXT, crc INTEGER NOT NULL
+    id INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL, variant_sha256 TEXT NOT NULL,
+    identity TEXT NOT NULL, certificate TEXT, crc INTEGER NOT NULL,
+    UNIQUE (fingerprint, variant_sha256)
 );
 CREATE TABLE items (
     key INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, model INTEGER NOT NULL,
@@ -66,8 +68,11 @@ class Store:
         self._changed = False
         self._closed = False
         with self.errors():
-            # A gallery on read-only media has no log to share, so SQLite need not look for one.
-            mode = "mode=ro&immutable=1" if read_only else "mode=rw"
+            # A gallery on read-only media has no log to share, so SQLite need not look for one;
+            # where a log was left behind, it holds acknowledged items and has to be read.
+            log = self._log()
+            left = log.exists() and log.stat().st_size > 0
+            mode = ("mode=ro" if left else "mode=ro&immutable=1") if read_only else "mode=rw"
             self._db = sqlite3.connect(
                 f"{self.path.absolute().as_uri()}?{mode}",
                 uri=True,
@@ -87,8 +92,8 @@ class Store:
             raise
 
     @staticmethod
-    def create(folder: Path, meta: dict[str, Any]) -> None:
-        """Write an empty gallery into `folder`."""
+    def create(folder: Path, meta: dict[str, Any], anchor: dict[str, Any]) -> None:
+        """Write an empty gallery, with its anchor's identity, into `folder` in one step."""
         path = folder / DATABASE
         if path.exists():
             raise GalleryError(f"there is already a gallery at {folder}; open it instead")
@@ -104,6 +109,7 @@ class Store:
                     db.execute(
                         "INSERT INTO meta VALUES (?, ?, ?)", (key, text, zlib.crc32(text.encode()))
                     )
+                _put_model(db, anchor, None)
                 db.commit()
             temporary.rename(path)
         except (OSError, sqlite3.OperationalError) as error:
@@ -349,16 +355,7 @@ class Store:
 
     def put_model(self, identity: dict[str, Any], certificate: dict[str, Any] | None) -> int:
         """Admit a model, or renew its certificate, inside `writing`; returns its number."""
-        text = canonical_json(identity)
-        proof = canonical_json(certificate) if certificate else None
-        crc = zlib.crc32(f"{text}\0{proof}".encode())
-        row = self._db.execute(
-            "INSERT INTO models (identity, certificate, crc) VALUES (?, ?, ?) "
-            "ON CONFLICT (identity) DO UPDATE SET certificate = excluded.certificate, "
-            "crc = excluded.crc RETURNING id",
-            (text, proof, crc),
-        ).fetchone()
-        return int(row[0])
+        return _put_model(self._db, identity, certificate)
 
     def insert(self, rows: Iterable[tuple[str, int, bytes, str | None]]) -> None:
         """Insert (id, model, vector, payload), inside `writing`.
@@ -375,6 +372,23 @@ class Store:
         parameters = [(key,) for key in keys]
         self._db.executemany("DELETE FROM items WHERE key = ?", parameters)
         self._db.executemany("INSERT INTO tombstones (key) VALUES (?)", parameters)
+
+
+def _put_model(
+    db: sqlite3.Connection, identity: dict[str, Any], certificate: dict[str, Any] | None
+) -> int:
+    # A model is known by its fingerprint and file; renamed, it keeps its number and its items.
+    text = canonical_json(identity)
+    proof = canonical_json(certificate) if certificate else None
+    crc = zlib.crc32(f"{text}\0{proof}".encode())
+    row = db.execute(
+        "INSERT INTO models (fingerprint, variant_sha256, identity, certificate, crc) "
+        "VALUES (?, ?, ?, ?, ?) ON CONFLICT (fingerprint, variant_sha256) DO UPDATE SET "
+        "identity = excluded.identity, certificate = excluded.certificate, crc = excluded.crc "
+        "RETURNING id",
+        (identity["fingerprint"], identity["variant_sha256"], text, proof, crc),
+    ).fetchone()
+    return int(row[0])
 
 
 def _file_crc(path: Path) -> int:

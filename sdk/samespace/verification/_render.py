@@ -44,9 +44,11 @@ def write_report(report: Report, folder: str | Path, dataset: Dataset | None = N
     """Write `report.json`, `report.html` and `report.md` into a folder."""
     out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)
-    report.write(out / "report.json")
     (out / "report.html").write_text(to_html(report, dataset), encoding="utf-8")
     (out / "report.md").write_text(to_markdown(report), encoding="utf-8")
+    # Last and in one step: where it is, all three are.
+    report.write(out / ".report.json")
+    (out / ".report.json").replace(out / "report.json")
 
 
 def verdict(report: Report) -> str:

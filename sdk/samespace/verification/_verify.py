@@ -29,12 +29,13 @@ from samespace.verification._report import (
     Report,
     Threshold,
 )
-from samespace_edge import Bundle, Embedder, VerificationError
+from samespace_edge import Bundle, Embedder, ImageError, VerificationError
 
 BundleLike = str | Path | Bundle | Embedder
 Progress = Callable[[str, int, int], None]
 
 FAR = 0.01
+LEAST_QUERIES, LEAST_LABELS = 30, 5
 _HITS_SHOWN = 3
 _EXAMPLES = 24
 _TIMED_PICTURES = 32
@@ -87,6 +88,14 @@ def verify(
     data = dataset if isinstance(dataset, Dataset) else Dataset.open(dataset)
     if not data.queries or not data.gallery:
         raise VerificationError(f"{data.source} has no test queries or no test gallery")
+    known = {i.label for i in data.gallery}
+    if lost := sorted({i.label for i in data.queries} - known):
+        raise VerificationError(
+            f"{data.source}: {len(lost)} label(s) are queried but not in the gallery, such as "
+            f"{lost[0]!r}; no model could find them"
+        )
+    if seen := known & {i.label for i in data.train}:
+        notes = [*notes, f"{len(seen)} test labels are in the train part too."]
     models = _open(query, gallery, baseline)
     _embed(models, data, progress)
 
@@ -180,7 +189,7 @@ def _embed(models: Sequence[_Model], data: Dataset, progress: Progress) -> None:
                 vectors = []
                 for start in range(0, len(items), _BATCH):
                     part = items[start : start + _BATCH]
-                    pixels = pool.map(lambda i, m=model: m.embedder.preprocess(data.read(i)), part)
+                    pixels = pool.map(lambda i, m=model: _pixels(m.embedder, data, i), part)
                     vectors.append(model.embedder.embed_pixels(np.stack(list(pixels))))
                     done += len(part)
                     progress(f"embed with {model.label}", done, total)
@@ -194,6 +203,13 @@ def _embed(models: Sequence[_Model], data: Dataset, progress: Progress) -> None:
                     "so it cannot be searched with; export the model again"
                 )
         model.decode_ms, model.embed_ms = _latency(model.embedder, data)
+
+
+def _pixels(embedder: Embedder, data: Dataset, item: Item) -> NDArray[np.uint8]:
+    try:
+        return embedder.preprocess(data.read(item))
+    except ImageError as error:
+        raise VerificationError(f"{item.path} of {data.source}: {error}") from None
 
 
 def _latency(embedder: Embedder, data: Dataset) -> tuple[float, float]:
@@ -270,6 +286,8 @@ def _criterion(
     alone = right(reference, reference)
     paragon = right(gallery, gallery)
     difference = _estimate(cross - alone, bootstrap)
+    # A handful of queries that agree by luck has an interval without width.
+    enough = len(cross) >= LEAST_QUERIES and bootstrap.labels >= LEAST_LABELS
     gain = metrics.update_gain(float(cross.mean()), float(alone.mean()), float(paragon.mean()))
     return Criterion(
         query=query.label,
@@ -282,7 +300,7 @@ def _criterion(
         gain=None if np.isnan(gain) else gain,
         cost_ratio=gallery.manifest.macs / max(1, query.manifest.macs),
         decides=decides,
-        holds=difference.low > 0,
+        holds=difference.low > 0 and enough,
     )
 
 
