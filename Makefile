@@ -40,6 +40,7 @@ lint: $(READY) ## ruff, mypy, import-linter
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m benchmarks.tables --check
 
 .PHONY: format
 format: $(READY) ## bring the code into its form

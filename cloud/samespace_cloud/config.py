@@ -107,6 +107,13 @@ class TrainConfig:
         known = {f.name for f in fields(cls)}
         if unknown := sorted(set(value) - known):
             raise ConfigError(f"unknown training settings: {', '.join(unknown)}")
+        try:
+            return cls._read(value)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"training settings that cannot be read: {error}") from None
+
+    @classmethod
+    def _read(cls, value: Mapping[str, Any]) -> TrainConfig:
         given = dict(value)
         given["model"] = ModelConfig.from_json(dict(value["model"]))
         given["losses"] = tuple((str(n), float(w)) for n, w in value["losses"])

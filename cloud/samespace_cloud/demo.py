@@ -143,7 +143,7 @@ def _reduced(dataset: Dataset, recipe: DemoRecipe) -> Dataset:
 def _claim(folder: Path, dataset: Dataset, recipe: DemoRecipe) -> None:
     """Note what this folder is for, or see that it is for the same."""
     settings = {
-        "data": [dataset.source, len(dataset.items)],
+        "data": [dataset.sha256(dataset.items), sorted((i.path, i.split) for i in dataset.items)],
         "cloud": recipe.cloud.to_json(),
         "edge": recipe.edge.to_json(),
         "alone": recipe.alone.to_json(),
@@ -159,7 +159,7 @@ def _claim(folder: Path, dataset: Dataset, recipe: DemoRecipe) -> None:
             )
         return
     folder.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps({"digest": digest, **settings}, indent=1))
+    note.write_text(json.dumps({"digest": digest, **settings, "data": dataset.source}, indent=1))
 
 
 def _once(out: Path, train: Callable[[Path], Checkpoint]) -> Checkpoint:
@@ -218,7 +218,8 @@ def _fill(bundles: dict[str, Path], dataset: Dataset, folder: Path, progress: Pr
     """Fill the gallery with the cloud model; whether it accepts the edge model's queries."""
     path = folder / "gallery"
     cloud = Embedder(bundles["cloud"])
-    gallery = Gallery.open(path) if path.exists() else Gallery.create(path, cloud)
+    there = (path / "gallery.db").exists()
+    gallery = Gallery.open(path) if there else Gallery.create(path, cloud)
     with gallery:
         items = dataset.gallery
         for start in range(0, len(items), _BATCH):

@@ -14,7 +14,7 @@ from torch import Tensor
 from samespace import Dataset, Item, metrics
 from samespace_cloud.config import TrainConfig
 from samespace_cloud.model import EmbeddingModel
-from samespace_cloud.pictures import Holdout, decoded, hold_out
+from samespace_cloud.pictures import Holdout, decoded, hold_out, hold_out_labels
 from samespace_cloud.views import device_of, embed_pictures
 from samespace_edge import ConfigError, Resize
 
@@ -31,6 +31,7 @@ class Material:
         names: the train labels; `labels` are positions in it, -1 for pictures without one.
         pictures: uint8 RGB (N, S, S, 3), in the order of `labels`.
         val_queries, val_gallery: likewise, of labels never trained on.
+        digest: hash of all of it.
     """
 
     holdout: Holdout
@@ -39,6 +40,7 @@ class Material:
     pictures: NDArray[np.uint8]
     val_queries: NDArray[np.uint8]
     val_gallery: NDArray[np.uint8]
+    digest: str
 
     def ranking(self, queries: Tensor, gallery: Tensor) -> metrics.Ranking:
         """How validation queries rank the validation gallery."""
@@ -58,12 +60,17 @@ def read_material(
     folder: Path,
     unlabelled: Sequence[Item],
     progress: Progress,
+    cloud_labels: Sequence[str] = (),
 ) -> Material:
     """Decode what `dataset` gives to train and validate on, and `unlabelled` pictures besides.
 
     Decoded pictures are kept beside `folder`, for the next training on the same data.
+
+    Args:
+        cloud_labels: what an edge model's cloud model was trained on: its validation labels are
+            then the edge model's too, since on others the cloud would know the answers.
     """
-    holdout = hold_out(dataset.train, config.val_share, config.seed)
+    holdout = _holdout(dataset, config, cloud_labels)
     if not holdout.train:
         raise ConfigError(f"{dataset.source} leaves nothing to train on")
     names = tuple(sorted({i.label for i in holdout.train}))
@@ -80,9 +87,26 @@ def read_material(
     pictures = read(holdout.train)
     if unlabelled:
         pictures = np.concatenate([pictures, read(unlabelled)])
+    used = (*holdout.train, *unlabelled, *holdout.queries, *holdout.gallery)
     return Material(
-        holdout, names, torch.tensor(labels), pictures, read(holdout.queries), read(holdout.gallery)
+        holdout,
+        names,
+        torch.tensor(labels),
+        pictures,
+        read(holdout.queries),
+        read(holdout.gallery),
+        dataset.sha256(used),
     )
+
+
+def _holdout(dataset: Dataset, config: TrainConfig, cloud_labels: Sequence[str]) -> Holdout:
+    if dataset.val:
+        held = hold_out_labels(dataset.val, {i.label for i in dataset.val})
+        return Holdout(dataset.train, held.queries, held.gallery)
+    unseen = {i.label for i in dataset.train} - set(cloud_labels)
+    if cloud_labels and unseen and config.val_share > 0:
+        return hold_out_labels(dataset.train, unseen)
+    return hold_out(dataset.train, config.val_share, config.seed)
 
 
 def homogeneous(model: EmbeddingModel, material: Material) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +74,11 @@ def hold_out(items: Sequence[Item], share: float, seed: int) -> Holdout:
     labels = sorted({i.label for i in items})
     count = round(share * len(labels))
     chosen = np.random.default_rng(seed).choice(len(labels), count, replace=False)
-    held = {labels[int(i)] for i in chosen}
+    return hold_out_labels(items, {labels[int(i)] for i in chosen})
+
+
+def hold_out_labels(items: Sequence[Item], held: Collection[str]) -> Holdout:
+    """Keep these labels for validation, and the others to train on."""
     queries: list[Item] = []
     gallery: list[Item] = []
     seen: dict[str, int] = {}

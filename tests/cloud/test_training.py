@@ -287,3 +287,67 @@ def test_tensors_keep_their_metadata(cloud: Checkpoint, tmp_path: Path) -> None:
     tensors, metadata = read_tensors(tmp_path / "c" / "weights.safetensors")
     assert "classifier" in tensors
     assert json.loads(metadata["checkpoint"])["role"] == "cloud"
+
+
+def test_a_stop_while_the_head_is_fitted_does_not_train_again(
+    shop: Dataset, tmp_path: Path
+) -> None:
+    whole = train_cloud(shop, CLOUD, tmp_path / "whole", lda_head=True)
+
+    def interrupt(stage: str, done: int, total: int) -> None:
+        if stage == "fit the head":
+            raise Stop
+
+    with pytest.raises(Stop):
+        train_cloud(shop, CLOUD, tmp_path / "broken", lda_head=True, progress=interrupt)
+    steps: list[int] = []
+    again = train_cloud(
+        shop,
+        CLOUD,
+        tmp_path / "broken",
+        lda_head=True,
+        progress=lambda stage, done, total: steps.append(done) if "train" in stage else None,
+    )
+    assert set(steps) == {24}  # the end is announced, no step is taken
+    assert same(whole, again)
+
+
+def test_a_stopped_edge_training_does_not_go_on_with_another_teacher(
+    shop: Dataset, cloud: Checkpoint, tmp_path: Path
+) -> None:
+    other = train_cloud(shop, replace(CLOUD, seed=5, epochs=1), tmp_path / "other")
+
+    def interrupt(stage: str, done: int, total: int) -> None:
+        if stage.startswith("train") and done == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train_edge(shop, EDGE, cloud, tmp_path / "edge", progress=interrupt)
+    with pytest.raises(CheckpointError, match="other settings or data"):
+        train_edge(shop, EDGE, other, tmp_path / "edge")
+
+
+def test_edge_validates_on_what_its_cloud_has_not_seen(
+    shop: Dataset, cloud: Checkpoint, tmp_path: Path
+) -> None:
+    edge = train_edge(shop, replace(EDGE, seed=9, epochs=1), cloud, tmp_path / "edge")
+    assert set(edge.labels) == set(cloud.labels)
+
+
+def test_a_validation_split_of_the_users_own_is_used(shop: Dataset, tmp_path: Path) -> None:
+    chosen = sorted({i.label for i in shop.train})[:2]
+    items = [replace(i, split="val") if i.label in chosen else i for i in shop.items]
+    checkpoint = train_cloud(shop.subset(items), replace(CLOUD, epochs=1), tmp_path / "c")
+    assert set(checkpoint.labels) == {i.label for i in shop.train} - set(chosen)
+    assert "recall_at_1" in checkpoint.metrics
+
+
+def test_settings_that_would_be_ignored_are_refused(shop: Dataset, tmp_path: Path) -> None:
+    for more in ({"mixed_views": 1}, {"steady": 1.0}):
+        with pytest.raises(ConfigError, match="learning from a cloud model"):
+            train_cloud(shop, replace(CLOUD, **more), tmp_path / "c")
+    two = replace(CLOUD, losses=(("cosface", 1.0), ("arcface", 1.0)))
+    with pytest.raises(ConfigError, match="takes one loss"):
+        train_together(shop, two, CLOUD, tmp_path / "d")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        TrainConfig.from_json({**CLOUD.to_json(), "augmentation": {"loud": 1}})

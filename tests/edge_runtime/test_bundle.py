@@ -163,3 +163,22 @@ def test_departure_is_named_by_stage(copied: Path, monkeypatch: pytest.MonkeyPat
 def test_batch_size_is_checked(copied: Path) -> None:
     with pytest.raises(ConfigError, match="batch_size has to be 1 or more"):
         Embedder(copied).embed([], batch_size=0)
+
+
+def test_vectors_that_are_no_unit_vectors_are_a_departure() -> None:
+    import numpy as np
+
+    from samespace_edge._check import _angle
+
+    unit = np.array([1, 0], np.float32)
+    assert _angle(unit, unit) == 0
+    for bad in (unit * 3, unit * np.nan, unit * 0):
+        assert _angle(bad.astype(np.float32), unit) == float("inf")
+
+
+def test_manifests_with_values_of_the_wrong_kind(copied: Path) -> None:
+    manifest = json.loads((copied / "manifest.json").read_text())
+    for changes in ({"mean": [float("nan"), 0, 0]}, {"variants": [{"file": 5}]}, {"files": 3}):
+        edit(copied, **{**manifest, **changes})
+        with pytest.raises(BundleFormatError, match="malformed manifest"):
+            Bundle.open(copied)

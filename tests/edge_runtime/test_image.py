@@ -193,3 +193,40 @@ def test_resize_policies_are_checked() -> None:
         Resize(8, 8, "stretch")  # type: ignore[arg-type]
     with pytest.raises(BundleFormatError, match="outside 1 to 4096"):
         Resize(0, 8)
+
+
+def test_a_transparent_colour_of_an_rgb_png_is_white(plain: Image.Image) -> None:
+    pixels = decode(encoded(plain, "png", transparency=(200, 0, 0)))
+    assert (pixels[:, :15] == 255).all()
+    assert (pixels[:, 15:] == RED_TO_BLUE[:, 15:]).all()
+
+
+def test_formats_whose_readers_start_programs_are_not_read() -> None:
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+    with pytest.raises(DecodeError, match="not an image"):
+        decode(eps)
+
+
+def test_a_lazy_pil_image_that_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    path.write_bytes(encoded(Image.fromarray(noise), "jpeg")[:-900])
+    with Image.open(path) as lazy, pytest.raises(DecodeError, match="the PIL image"):
+        decode(lazy)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_damaged_bytes_never_end_in_anything_but_our_errors(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    kind = ["jpeg", "png", "webp", "gif", "tiff"][seed % 5]
+    options = {"exif": exif} if kind in ("jpeg", "webp", "tiff") else {}
+    content = bytearray(encoded(Image.fromarray(RED_TO_BLUE), kind, **options))
+    for place in rng.integers(0, len(content), 6):
+        content[place] = rng.integers(256)
+    try:
+        pixels = decode(bytes(content))
+    except (DecodeError, ImageTooLargeError):
+        return
+    assert pixels.dtype == np.uint8

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from samespace_edge import Bundle, ConfigError, Embedder, Resize
+from samespace_edge import Bundle, BundleFormatError, ConfigError, Embedder, Resize
 from samespace_export import count_cost, export, model_fingerprint
 from tests.conftest import Brightness, Colours, spec
 
@@ -105,3 +105,12 @@ def test_a_model_that_the_exporter_cannot_follow_is_refused(tmp_path: Path) -> N
     with pytest.raises(ConfigError, match="departs from the torch model"):
         export(_Noisy(), spec("a"), tmp_path / "a.bundle")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_but_a_bundle_is_overwritten(tmp_path: Path) -> None:
+    precious = tmp_path / "documents"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("years of work")
+    with pytest.raises(BundleFormatError, match="is not a bundle"):
+        export(Brightness(), spec("a"), precious, overwrite=True)
+    assert (precious / "thesis.txt").read_text() == "years of work"

@@ -156,3 +156,45 @@ def test_a_manifest_may_lie_in_a_folder_of_its_zip(
         out.write(shop_csv, "manifest.csv")
     with pytest.raises(DataError, match="several manifests"):
         Dataset.open(path)
+
+
+def test_a_folder_around_everything_is_no_label(tmp_path: Path) -> None:
+    names = ["query/a/1.png", "gallery/a/2.png", "train/b/3.png"]
+    folder_of(tmp_path, [f"shop/{n}" for n in names] + ["__MACOSX/a/1.png", ".cache/x/1.png"])
+    data = Dataset.open(tmp_path / "data")
+    data.validate()
+    assert {i.label for i in data.gallery} == {"a"}
+    assert {i.label for i in data.train} == {"b"}
+    assert len(data.items) == 3
+
+
+def test_rows_that_cannot_be_read_are_reported_with_everything_else(tmp_path: Path) -> None:
+    root = folder_of(tmp_path, ["a/0.png"])
+    text = HEADER + "a/0.png,a,holiday,x\n./a/0.png,a,train,train\na/0.png,a,train,train\n"
+    (root / "m.csv").write_text(text)
+    with pytest.raises(DataError) as error:
+        Dataset.open(root / "m.csv", lenient=True).validate()
+    problems = "\n".join(error.value.problems)
+    assert "line 2: split is 'holiday'" in problems
+    assert "a/0.png: listed more than once" in problems
+    assert "there are no query pictures" in problems
+
+
+def test_a_csv_that_ends_in_a_quote_and_a_path_with_nul(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text(HEADER + '"x.png,a,train,\n')
+    with pytest.raises(DataError, match="not a readable CSV"):
+        Dataset.open(path)
+    path.write_bytes((HEADER + "x\0.png,a,train,\n").encode())
+    with pytest.raises(DataError, match="NUL"):
+        Dataset.open(path)
+
+
+def test_a_zip_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("samespace._files.MAX_FILE", 10_000)
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out:
+        out.writestr("manifest.csv", HEADER + "b.png,a,train,\n")
+        out.writestr("b.png", b"0" * 1_000_000)
+    with pytest.raises(DataError, match="unpacks to 1,000,000 bytes"):
+        Dataset.open(path).validate()

@@ -66,6 +66,7 @@ def test_update_gain() -> None:
     assert metrics.update_gain(0.42, 0.40, 0.60) == pytest.approx(0.1)
     assert metrics.update_gain(0.30, 0.40, 0.60) == pytest.approx(-0.5)
     assert np.isnan(metrics.update_gain(0.5, 0.4, 0.4))
+    assert np.isnan(metrics.update_gain(0.40, 0.50, 0.45))  # no advantage to have a share of
 
 
 def test_flips() -> None:

@@ -153,3 +153,43 @@ def test_nothing_to_verify(bundles: dict[str, Path], shop: Dataset) -> None:
         verify([], [bundles["cloud"]], shop)
     with pytest.raises(VerificationError, match="no test queries"):
         verify([bundles["edge"]], [bundles["cloud"]], shop.subset(shop.train))
+
+
+def test_a_handful_of_queries_proves_nothing(bundles: dict[str, Path], shop: Dataset) -> None:
+    labels = sorted({i.label for i in shop.gallery})[:3]
+    few = shop.subset([i for i in shop.items if i.split == "test" and i.label in labels])
+    found = verify([bundles["edge"]], [bundles["cloud"]], few, baseline=bundles["poor"])
+    assert not any(c.holds for c in found.criteria)
+    assert found.certificates() == ()
+
+
+def test_queries_that_nobody_could_answer(bundles: dict[str, Path], shop: Dataset) -> None:
+    lost = shop.gallery[0].label
+    items = [i for i in shop.items if not (i.label == lost and i.role == "gallery")]
+    with pytest.raises(VerificationError, match="queried but not in the gallery"):
+        verify([bundles["edge"]], [bundles["cloud"]], shop.subset(items))
+
+
+def test_train_labels_in_test_are_said(bundles: dict[str, Path], shop: Dataset) -> None:
+    items = [replace(i, label="item01") if i.label == "item00" else i for i in shop.items]
+    found = verify([bundles["edge"]], [bundles["cloud"]], shop.subset(items))
+    assert any("1 test labels are in the train part" in note for note in found.notes)
+
+
+def test_certificates_of_an_earlier_report_do_not_stay(
+    report: Report, bundles: dict[str, Path], shop: Dataset, tmp_path: Path
+) -> None:
+    from samespace.cli.verify import write_certificates
+
+    assert len(write_certificates(report, tmp_path)) == 1
+    failed = verify([bundles["edge"]], [bundles["cloud"]], shop)
+    assert write_certificates(failed, tmp_path) == {}
+    assert list(tmp_path.glob("*.certificate.json")) == []
+    named = replace(
+        report,
+        models=tuple(
+            replace(m, identity=replace(m.identity, name="../../x")) for m in report.models
+        ),
+    )
+    (path,) = write_certificates(named, tmp_path).values()
+    assert path.parent == tmp_path

@@ -67,6 +67,7 @@ def demo(
             {
                 "folder": str(result.folder),
                 "admitted": result.admitted,
+                "hits": [{"id": h.id, "score": h.score} for h in result.hits],
                 "seconds": round(result.seconds, 1),
                 "report": result.report.to_json(),
             }

@@ -12,6 +12,7 @@ from samespace.cli._output import json_option, print_json, progress_bar
 
 if TYPE_CHECKING:
     from samespace_cloud.checkpoint import Checkpoint
+    from samespace_cloud.config import TrainConfig
 
 
 @click.group()
@@ -33,6 +34,10 @@ def _shared(command: Any) -> Any:
         click.option("--lr", type=float, help="Peak learning rate."),
         click.option("--batch-size", type=int, help="Pictures in a step."),
         click.option("--canvas", type=int, help="Side at which pictures are augmented."),
+        click.option("--views", type=int, help="Views made of every picture."),
+        click.option("--ema", type=float, help="Decay of the averaged weights; 0 for none."),
+        click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Of training."),
+        click.option("--patience", type=int, help="Validations without gain before stopping."),
         click.option("--val-share", type=float, help="Share of the labels to validate on."),
         click.option("--seed", type=int, help="Of weights, order and views."),
         click.option(
@@ -48,7 +53,7 @@ def _shared(command: Any) -> Any:
 @train.command()
 @_shared
 @click.option("--pretrained", is_flag=True, help="Start from ImageNet weights (extra: pretrained).")
-@click.option("--loss", default="cosface", show_default=True, help="cosface or arcface.")
+@click.option("--loss", help="cosface (the default) or arcface.")
 @click.option("--margin", type=float, help="Of the loss.")
 @click.option("--lda-head", is_flag=True, help="Fit discriminant directions as the final head.")
 @click.option("--deploy-size", type=int, help="Another input side for the finished model.")
@@ -57,7 +62,7 @@ def cloud(
     dataset: str,
     out: Path,
     pretrained: bool,
-    loss: str,
+    loss: str | None,
     margin: float | None,
     lda_head: bool,
     deploy_size: int | None,
@@ -75,11 +80,14 @@ def cloud(
     """
     from samespace_cloud.training import train_cloud
 
-    settings["margin"] = margin
-    given: dict[str, Any] = {"losses": ((loss, 1.0),)}
-    if pretrained:
-        given["init"] = "imagenet"
-    config = _config("lite0-trunk", 96, given, settings)
+    given = {
+        "losses": ((loss, 1.0),) if loss else None,
+        "init": "imagenet" if pretrained else None,
+        "margin": margin,
+        "deploy_size": deploy_size,
+    }
+    defaults = {"model": _model("lite0-trunk", 96), "losses": (("cosface", 1.0),)}
+    config = _config(defaults, given, settings)
     with progress_bar() as progress:
         checkpoint = train_cloud(
             _opened(dataset),
@@ -100,16 +108,12 @@ def cloud(
     "--loss",
     "losses",
     multiple=True,
-    default=("cosine-regression",),
-    show_default=True,
-    help="NAME or NAME=WEIGHT; may be repeated.",
+    help="NAME or NAME=WEIGHT; may be repeated; by default cosine-regression.",
 )
 @click.option(
     "--init",
     type=click.Choice(["random", "imagenet", "cloud"]),
-    default="cloud",
-    show_default=True,
-    help="Where the backbone starts.",
+    help="Where the backbone starts; by default from the cloud model.",
 )
 @click.option("--gallery-aware", is_flag=True, help="Also learn from the gallery, unlabelled.")
 def edge(
@@ -117,7 +121,7 @@ def edge(
     out: Path,
     cloud_path: str,
     losses: tuple[str, ...],
-    init: str,
+    init: str | None,
     gallery_aware: bool,
     as_json: bool,
     **settings: Any,
@@ -137,7 +141,13 @@ def edge(
 
     teacher = Checkpoint.load(cloud_path)
     given = {"losses": tuple(_weighted(x) for x in losses), "init": init}
-    config = _config("lite0-edge", 48, given, settings, dim=teacher.model.config.dim)
+    defaults = {
+        "model": _model("lite0-edge", 48, teacher.model.config.dim),
+        "losses": (("cosine-regression", 1.0),),
+        "init": "cloud",
+        "canvas": teacher.model.config.input_size,
+    }
+    config = _config(defaults, given, settings)
     with progress_bar() as progress:
         checkpoint = train_edge(
             _opened(dataset),
@@ -178,17 +188,19 @@ def together(
     from samespace_cloud.model import ModelConfig
     from samespace_cloud.training import train_together
 
-    settings["align"] = align
-    given: dict[str, Any] = {"losses": (("cosface", 1.0),)}
-    if pretrained:
-        given["init"] = "imagenet"
-    config = _config("lite0-trunk", 80, given, settings)
+    given = {"align": align, "init": "imagenet" if pretrained else None}
+    defaults = {"model": _model("lite0-trunk", 80), "losses": (("cosface", 1.0),)}
+    config = _config(defaults, given, settings)
     small = replace(
         config, model=ModelConfig(edge_backbone, edge_size, config.model.dim), init="cloud"
     )
     with progress_bar() as progress:
         both = train_together(_opened(dataset), config, small, out, progress=progress)
-    for checkpoint, name in zip(both, ("cloud", "edge"), strict=True):
+    found = dict(zip(("cloud", "edge"), both, strict=True))
+    if as_json:
+        print_json({name: _described(c, out / name) for name, c in found.items()})
+        return
+    for name, checkpoint in found.items():
         _print(checkpoint, out / name, as_json)
 
 
@@ -201,6 +213,10 @@ def _opened(path: str) -> Any:
     return dataset
 
 
+def _model(backbone: str, size: int, dim: int = 128) -> dict[str, Any]:
+    return {"backbone": backbone, "input_size": size, "dim": dim}
+
+
 def _weighted(text: str) -> tuple[str, float]:
     name, _, weight = text.partition("=")
     try:
@@ -210,41 +226,51 @@ def _weighted(text: str) -> tuple[str, float]:
 
 
 def _config(
-    backbone: str, size: int, given: dict[str, Any], settings: dict[str, Any], dim: int = 128
-) -> Any:
-    """Settings from the file, if one is named, with what the command line says on top."""
-    from dataclasses import replace
-
+    defaults: dict[str, Any], given: dict[str, Any], settings: dict[str, Any]
+) -> TrainConfig:
+    """Training settings: what the command line says, over the file, over the defaults."""
     from samespace_cloud.config import TrainConfig
-    from samespace_cloud.model import ModelConfig
     from samespace_edge import ConfigError
 
     file: Path | None = settings.pop("config")
-    model: dict[str, Any] = {
-        "backbone": settings.pop("backbone") or backbone,
-        "input_size": settings.pop("size") or size,
-        "dim": settings.pop("dim") or dim,
+    model = {
+        name: settings.pop(option)
+        for name, option in (("backbone", "backbone"), ("input_size", "size"), ("dim", "dim"))
     }
-    chosen = {k: v for k, v in settings.items() if v is not None}
-    if file is None:
-        return TrainConfig(model=ModelConfig(**model), **given, **chosen)
-    try:
-        value = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read the settings in {file}: {error}") from None
-    base = {"model": model, "losses": given["losses"], **value}
-    return replace(TrainConfig.from_json(base), **chosen)
+    value: Any = {}
+    if file is not None:
+        try:
+            value = json.loads(file.read_text())
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"cannot read the settings in {file}: {error}") from None
+        if not isinstance(value, dict) or not isinstance(value.get("model", {}), dict):
+            raise ConfigError(f"the settings in {file} have to be a JSON object")
+    merged = {**defaults, **value, **_said(given), **_said(settings)}
+    merged["model"] = {**defaults["model"], **value.get("model", {}), **_said(model)}
+    # Decoded smaller than the model's input, pictures would be blown up again.
+    merged.setdefault(
+        "canvas", max(merged["model"]["input_size"], int(merged.get("deploy_size") or 0))
+    )
+    merged.pop("deploy_size", None)
+    return TrainConfig.from_json(merged)
 
 
-def _print(checkpoint: Checkpoint, out: Path, as_json: bool) -> None:
-    found = {
+def _said(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in values.items() if v not in (None, ())}
+
+
+def _described(checkpoint: Checkpoint, out: Path) -> dict[str, Any]:
+    return {
         "checkpoint": str(out),
         "fingerprint": checkpoint.fingerprint.hex,
         "space": (checkpoint.space or checkpoint.fingerprint).hex,
         "validation": dict(checkpoint.metrics),
     }
+
+
+def _print(checkpoint: Checkpoint, out: Path, as_json: bool) -> None:
     if as_json:
-        print_json(found)
+        print_json(_described(checkpoint, out))
         return
     measured = ", ".join(f"{k} {v:.3f}" for k, v in checkpoint.metrics.items()) or "none"
     click.echo(f"{out}: {checkpoint.model.config.architecture}, validation: {measured}")

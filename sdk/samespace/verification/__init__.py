@@ -1,5 +1,6 @@
 """Verification: the matrix, the criterion, flips, thresholds, cost; as report and certificate."""
 
+from samespace._machine import machine
 from samespace.verification._render import to_html, to_markdown, verdict, write_report
 from samespace.verification._report import (
     Cell,
@@ -11,7 +12,7 @@ from samespace.verification._report import (
     Report,
     Threshold,
 )
-from samespace.verification._verify import machine, verify
+from samespace.verification._verify import verify
 
 __all__ = [
     "Cell",

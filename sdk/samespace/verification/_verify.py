@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from samespace import metrics
 from samespace._dataset import Dataset, Item
+from samespace._machine import machine
 from samespace.verification._report import (
     Cell,
     Criterion,
@@ -134,21 +134,6 @@ def verify(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         version=version("samespace"),
     )
-
-
-def machine() -> dict[str, Any]:
-    """What a figure was measured on."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
-        model = names[0].split(":", 1)[1].strip() if names else model
-    return {
-        "processor": model,
-        "cores": os.cpu_count() or 1,
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-    }
 
 
 def _open(
