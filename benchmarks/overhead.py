@@ -113,6 +113,8 @@ def _gallery(folder: Path, x: np.ndarray, approximate_from: int) -> Any:
 def search_rows(n: int) -> Iterator[dict[str, Any]]:
     import faiss
 
+    from samespace.gallery._index import DEFAULT_PROBES, DEFAULT_REFINE
+
     faiss.omp_set_num_threads(1)
     model = anchor()
     x, queries = clustered(n, 1), clustered(1000, 2)
@@ -126,7 +128,8 @@ def search_rows(n: int) -> Iterator[dict[str, Any]]:
         gallery = _gallery(Path(folder) / "ivf", x, approximate_from=n)
         raw = gallery._live.index.base._index
         parameters = faiss.IndexRefineSearchParameters(
-            k_factor=10, base_index_params=faiss.SearchParametersIVF(nprobe=16)
+            k_factor=DEFAULT_REFINE,
+            base_index_params=faiss.SearchParametersIVF(nprobe=DEFAULT_PROBES),
         )
 
         def raw_search(q: np.ndarray, k: int) -> Any:

@@ -129,11 +129,18 @@ def open_table(result: Result) -> str:
     return markdown(header, rows) + where(result)
 
 
+def quickstart_output(result: Result) -> str:
+    """What the README's example printed."""
+    lines = "\n".join(row["line"] for row in result["rows"])
+    return f"```\n{lines}\n```"
+
+
 TABLES: dict[str, Callable[[Result], str]] = {
     "demo": demo_table,
     "demo_grocery": demo_table,
     "overhead": overhead_table,
     "open": open_table,
+    "quickstart": quickstart_output,
 }
 
 

@@ -88,3 +88,18 @@ def test_glossary_explains_every_word_of_the_errors() -> None:
         "anchor",
     ):
         assert f"**{word}" in glossary or f"| {word}" in glossary
+
+
+def test_results_follow_their_schema() -> None:
+    import json
+
+    import jsonschema
+
+    schema = json.loads((ROOT / "benchmarks" / "result.schema.json").read_text())
+    results = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+    assert results
+    for path in results:
+        value = json.loads(path.read_text())
+        jsonschema.validate(value, schema)
+        assert value["name"] == path.stem
+        assert all(set(row) == set(value["columns"]) for row in value["rows"])

@@ -130,8 +130,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
     with path.open("rb") as file:
-        start = file.read(4)
-    if start[:1] == b"\x80" or start == b"PK\x03\x04":
+        start = file.read(9)
+    # A safetensors file begins with the length of its header, eight bytes, and the header's "{".
+    pickled = start[:1] == b"\x80" and start[8:] != b"{"
+    if pickled or start[:4] == b"PK\x03\x04":
         raise CheckpointError(
             f"{path} is a pickle, which can run code when it is read; it belongs in safetensors. "
             "Convert it where it was made: safetensors.torch.save_file(model.state_dict(), ...)"

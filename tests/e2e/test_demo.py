@@ -91,6 +91,9 @@ def test_the_readmes_python_runs(finished: Path) -> None:
             text=True,
         )
         assert done.returncode == 0, done.stderr
+        # The README's own output is of the whole demo; the smoke run finds other pictures.
+        shown = re.findall(r"^\d\.\d{3}  images/\S+$", done.stdout, re.MULTILINE)
+        assert len(shown) == len(done.stdout.splitlines()) == 3
 
 
 def test_training_from_the_command_line(finished: Path, tmp_path: Path) -> None:

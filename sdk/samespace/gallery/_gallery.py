@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from samespace._certificate import Certificate
 from samespace.gallery._filter import Where
-from samespace.gallery._index import Found
+from samespace.gallery._index import DEFAULT_PROBES, DEFAULT_REFINE, Found
 from samespace.gallery._inputs import (
     checked_ids,
     identity_of,
@@ -375,7 +375,7 @@ class Gallery:
         where: Where | None = None,
         exact: bool = False,
         payloads: bool = True,
-        probes: int = 16,
+        probes: int = DEFAULT_PROBES,
     ) -> SearchResult:
         """Find the k nearest items of every query.
 
@@ -404,6 +404,7 @@ class Gallery:
                 keys=None if where is None else self._live.passing(where),
                 approximate=not exact,
                 probes=probes,
+                refine=DEFAULT_REFINE,
             )
             fetched = self._payloads(found) if payloads else None
         return SearchResult(found.ids.tolist(), found.scores, fetched)

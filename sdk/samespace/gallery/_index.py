@@ -24,6 +24,12 @@ Vectors = NDArray[np.float32]
 
 faiss: Any = _faiss  # its Python layer changes signatures at run time, so types would mislead
 
+DEFAULT_PROBES = 32
+"""Lists of the approximate index that a query looks into."""
+
+DEFAULT_REFINE = 10
+"""How many times k candidates are ranked again exactly."""
+
 _TRAINING_VECTORS = 100_000
 _SCAN_SHARE = 0.2  # below this share of passing items a filtered search scans them all
 
@@ -268,8 +274,8 @@ class Index:
         *,
         keys: NDArray[np.int64] | None = None,
         approximate: bool = True,
-        probes: int = 16,
-        refine: int = 10,
+        probes: int,
+        refine: int,
     ) -> Found:
         """The k best items for every query (N, D), among those of `keys` if given.
 
