@@ -35,7 +35,7 @@ def write(
         scale: `cpu` or `gpu`, for what was trained.
     """
     command = Path(sys.argv[0]).stem
-    arguments = " ".join([f"python -m benchmarks.{command}", *sys.argv[1:]])
+    arguments = " ".join([f"python -m benchmarks.{command}", *map(_shown, sys.argv[1:])])
     value = {
         "schema": 1,
         "name": name,
@@ -55,6 +55,12 @@ def write(
     print(f"\n{name}: {where['processor']}, {where['cores']} cores, seeds {list(seeds)}")
     for row in rows:
         print("  " + ", ".join(f"{k} {_short(v)}" for k, v in row.items()))
+
+
+def _shown(argument: str) -> str:
+    """An argument without the part of a path that only this machine has."""
+    path = Path(argument)
+    return "/".join(path.parts[-2:]) if path.is_absolute() else argument
 
 
 def _versions() -> dict[str, str]:
