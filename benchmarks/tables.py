@@ -73,12 +73,11 @@ def demo_table(result: Result) -> str:
         f"[{r['above_alone_ci'][0]:+.3f}, {r['above_alone_ci'][1]:+.3f}]"
         for r in above
     )
-    minutes = max(r["seconds"] for r in result["rows"]) / 60
     header = ["search", "MMACs a query", "cheaper by", "R@1", "95 % interval", "mAP"]
     return (
         markdown(header, lines)
         + f"\n\nM(edge, cloud) above the network trained alone, paired: {intervals}. "
-        + f"Setting: {above[0]['setting']}. The longest run took {minutes:.1f} minutes. "
+        + f"Setting: {above[0]['setting']}. "
         + " ".join(result["notes"])
         + where(result)
     )
