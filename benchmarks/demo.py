@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks._result import write
+from benchmarks._result import RESULTS, write
 from samespace import Report
 
 COLUMNS = {
@@ -79,6 +79,12 @@ def rows_of(report: Report, seed: int, setting: str, seconds: float) -> list[dic
     return rows
 
 
+def other_seeds(name: str, seeds: list[int]) -> list[dict[str, Any]]:
+    """Rows of an earlier result that these seeds do not make anew."""
+    value = json.loads((RESULTS / f"{name}.json").read_text())
+    return [row for row in value["rows"] if row["seed"] not in seeds]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -86,15 +92,17 @@ def main() -> None:
     parser.add_argument("--name", default="demo", help="name of the result")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"))
     parser.add_argument("--inductive", action="store_true")
+    parser.add_argument("--append", action="store_true", help="keep the other seeds' rows")
     arguments = parser.parse_args()
     setting = "inductive" if arguments.inductive else "gallery-aware"
-    rows = []
+    rows = other_seeds(arguments.name, arguments.seeds) if arguments.append else []
     for seed in arguments.seeds:
         folder = arguments.out / f"{arguments.name}-{seed}"
         found = run(seed, arguments.data, folder, arguments.inductive)
         rows += rows_of(Report.from_json(found["report"]), seed, setting, found["seconds"])
     notes = list(Report.from_json(found["report"]).notes)
-    write(arguments.name, COLUMNS, rows, seeds=arguments.seeds, notes=notes)
+    seeds = sorted({row["seed"] for row in rows})
+    write(arguments.name, COLUMNS, rows, seeds=seeds, notes=notes)
 
 
 if __name__ == "__main__":
