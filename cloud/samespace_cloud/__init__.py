@@ -12,6 +12,7 @@ _WHERE = {
     "LOSSES": "losses",
     "Augmentation": "augment",
     "Checkpoint": "checkpoint",
+    "Dataset": "pictures",
     "DemoRecipe": "recipes",
     "EmbeddingModel": "model",
     "ModelConfig": "model",
