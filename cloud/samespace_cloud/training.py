@@ -201,6 +201,7 @@ def train_edge(
     kept = trainer.run(progress)
     assert isinstance(kept, Solo)
     notes = {
+        "taught by": f"{cloud.fingerprint.short}…, {cloud.card.get('started', 'of unknown start')}",
         "gallery-aware": "yes: it was also taught with the gallery's pictures, without labels"
         if gallery_aware
         else "no",
