@@ -86,10 +86,10 @@ def _fresh_bundle(path: Path, golden: list[bytes]) -> Path:
     from samespace_cloud.checkpoint import Checkpoint
     from samespace_cloud.model import EmbeddingModel
     from samespace_cloud.recipes import demo_recipe
-    from samespace_export import export
+    from samespace_export import export_bundle
 
     checkpoint = Checkpoint(EmbeddingModel(demo_recipe().edge.model).eval(), "edge")
-    export(checkpoint.model, checkpoint.export_spec("edge"), path, golden=golden)
+    export_bundle(checkpoint.model, checkpoint.export_spec("edge"), path, golden=golden)
     return path
 
 

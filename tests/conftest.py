@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from samespace import Dataset
 from samespace_edge import Bundle, Resize
-from samespace_export import ExportSpec, export, model_fingerprint
+from samespace_export import ExportSpec, export_bundle, model_fingerprint
 
 torch.set_num_threads(1)
 
@@ -122,7 +122,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory, golden: list[bytes]) -> di
         "stranger": (Colours(seed=2), spec("stranger", "cloud")),
     }
     for name, (module, how) in made.items():
-        export(module, how, folder / f"{name}.bundle", golden=golden)
+        export_bundle(module, how, folder / f"{name}.bundle", golden=golden)
     return {name: folder / f"{name}.bundle" for name in made}
 
 

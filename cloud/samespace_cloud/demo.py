@@ -24,7 +24,7 @@ from samespace_cloud.checkpoint import Checkpoint
 from samespace_cloud.recipes import DemoRecipe
 from samespace_cloud.training import train_cloud, train_edge
 from samespace_edge import ConfigError, Embedder, canonical_json, decode
-from samespace_export import export
+from samespace_export import export_bundle
 
 Progress = Callable[[str, int, int], None]
 
@@ -174,7 +174,9 @@ def _export(
     for done, (name, checkpoint) in enumerate(checkpoints.items()):
         progress("export", done, len(checkpoints))
         if not bundles[name].exists():
-            export(checkpoint.model, checkpoint.export_spec(name), bundles[name], golden=golden)
+            export_bundle(
+                checkpoint.model, checkpoint.export_spec(name), bundles[name], golden=golden
+            )
     progress("export", len(checkpoints), len(checkpoints))
     return bundles
 

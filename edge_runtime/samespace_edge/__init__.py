@@ -34,7 +34,9 @@ from samespace_edge._errors import (
     VerificationError,
 )
 from samespace_edge._identity import Fingerprint, ModelIdentity, canonical_json
-from samespace_edge._image import MAX_PIXELS, ImageSource, Pixels, Resize, decode
+from samespace_edge._image import MAX_PIXELS, ImageSource, decode
+from samespace_edge._resize import Pixels, Resize
+from samespace_edge._runtimes import RuntimeKind
 
 __all__ = [
     "MAX_PIXELS",
@@ -66,6 +68,7 @@ __all__ = [
     "NotCertifiedError",
     "Pixels",
     "Resize",
+    "RuntimeKind",
     "RuntimeUnavailableError",
     "SamespaceError",
     "StageResult",

@@ -11,10 +11,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from samespace_edge._errors import BundleFormatError, BundleTamperedError, UnsafePathError
-from samespace_edge._identity import Fingerprint, ModelIdentity
-from samespace_edge._image import Resize
+from samespace_edge._identity import Fingerprint, ModelIdentity, canonical_json
+from samespace_edge._resize import Resize
+from samespace_edge._runtimes import Graph
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST = "manifest.json"
 GOLDEN = "golden/golden.json"
 
@@ -30,15 +31,15 @@ class Variant:
 
     Attributes:
         name: format and precision, such as `onnx-fp32`.
-        runtime: which runtime runs it, such as `onnxruntime`.
-        precision: `fp32`, `fp16`, `int8`.
-        file: path inside the bundle, with `/`.
-        sha256: hash of the file.
-        bytes: size of the file.
+        format: `onnx`, `tflite` or `coreml`; any runtime for that format runs it.
+        precision: `fp32`, `fp16`, `int8` or `dynamic` (edge_runtime/README.md says what each is).
+        file: path inside the bundle, with `/`; a Core ML package is a folder.
+        sha256: hash of the file; of a folder, see `folder_sha256`.
+        bytes: size of the file, or of all the files in the folder.
     """
 
     name: str
-    runtime: str
+    format: str
     precision: str
     file: str
     sha256: str
@@ -165,7 +166,9 @@ class Manifest:
                 raise BundleFormatError(f"{path}: {sha256!r} is not a sha256")
         for variant in self.variants:
             safe_member(variant.file)
-            if self.files.get(variant.file) != variant.sha256:
+            members = _below(self.files, variant.file)
+            expected = folder_sha256(members) if members else self.files.get(variant.file)
+            if expected != variant.sha256:
                 raise BundleFormatError(
                     f"variant {variant.name}: its sha256 is not the one under files"
                 )
@@ -175,6 +178,16 @@ class Manifest:
                 f"preprocessing and output make {self.computed_fingerprint().short}…: "
                 "it was edited after export. Export the bundle again."
             )
+
+
+def folder_sha256(files: Mapping[str, str]) -> str:
+    """The hash of a folder from its files' hashes, by their paths inside it."""
+    return hashlib.sha256(canonical_json(dict(files)).encode()).hexdigest()
+
+
+def _below(files: Mapping[str, str], folder: str) -> dict[str, str]:
+    prefix = f"{folder}/"
+    return {path[len(prefix) :]: sha for path, sha in files.items() if path.startswith(prefix)}
 
 
 def preprocessing_json(
@@ -264,6 +277,19 @@ class Bundle:
         """The identity that vectors made by `variant` carry."""
         m = self.manifest
         return ModelIdentity(m.name, m.fingerprint, variant.name, variant.sha256, m.space, m.dim)
+
+    def graph(self, variant: Variant) -> Graph:
+        """A variant's graph, if it is what the manifest says: the bytes of a file, or the path of
+        a folder whose every file was checked.
+
+        Raises `BundleTamperedError` or `UnsafePathError`.
+        """
+        members = _below(self.manifest.files, variant.file)
+        if not members:
+            return self.read(variant.file)
+        for member in members:
+            self.read(f"{variant.file}/{member}")
+        return self.path / safe_member(variant.file)
 
     def read(self, member: str) -> bytes:
         """The content of a file of the bundle, if it is what the manifest says."""

@@ -17,6 +17,7 @@ from samespace_edge._bundle import GOLDEN, Bundle
 from samespace_edge._embedder import Embedder
 from samespace_edge._errors import BundleError, BundleFormatError, RuntimeUnavailableError
 from samespace_edge._image import decode
+from samespace_edge._runtimes import find_runtime
 
 _UNIT = 1e-2
 
@@ -51,17 +52,20 @@ class BundleCheck:
 
     Attributes:
         results: every stage of every golden picture, in the order in which they run.
-        problems: files that are missing, changed or unlisted, and variants that cannot run here.
+        problems: files that are missing, changed or unlisted.
+        skipped: variants that no installed runtime runs, and what to install.
     """
 
     name: str
     results: tuple[StageResult, ...]
     problems: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Whether everything is as it was exported and this device agrees with the exporter."""
-        return not self.problems and all(r.ok for r in self.results)
+        """Whether everything is as it was exported, at least one variant ran here, and this device
+        agrees with the exporter."""
+        return not self.problems and bool(self.results) and all(r.ok for r in self.results)
 
     @property
     def departs_at(self) -> StageName | None:
@@ -73,8 +77,12 @@ class BundleCheck:
         return next((stage for stage in order if stage in failed), None)
 
 
-def check_bundle(path: str | Path) -> BundleCheck:
+def check_bundle(path: str | Path, runtime: str | None = None) -> BundleCheck:
     """Check every hash of the bundle in folder `path` and replay its golden pictures.
+
+    Args:
+        runtime: run this one only; by default every variant runs in the runtime that `Embedder`
+            would choose for it.
 
     Raises the errors of `Bundle.open` where there is nothing to check; whatever is wrong
     inside is in the result.
@@ -85,15 +93,19 @@ def check_bundle(path: str | Path) -> BundleCheck:
         return BundleCheck(bundle.manifest.name, (), tuple(problems))
     golden = json.loads(bundle.read(GOLDEN))
     results: list[StageResult] = []
+    skipped: list[str] = []
     for variant in bundle.manifest.variants:
+        if runtime and find_runtime(runtime).format != variant.format:
+            skipped.append(f"{variant.name}: {runtime} does not run {variant.format} files")
+            continue
         try:
-            embedder = Embedder(bundle, variant=variant.name)
+            embedder = Embedder(bundle, variant=variant.name, runtime=runtime)
         except RuntimeUnavailableError as error:
-            problems.append(f"{variant.name}: {error}")
+            skipped.append(f"{variant.name}: {error}")
             continue
         for entry in golden["images"]:
             results += _replay(embedder, entry, golden["tolerance"])
-    return BundleCheck(bundle.manifest.name, tuple(results), tuple(problems))
+    return BundleCheck(bundle.manifest.name, tuple(results), tuple(problems), tuple(skipped))
 
 
 def _file_problems(bundle: Bundle) -> Iterator[str]:

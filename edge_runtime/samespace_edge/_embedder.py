@@ -11,11 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from samespace_edge._bundle import Bundle
-from samespace_edge._errors import BundleFormatError, ConfigError, ImageError
+from samespace_edge._bundle import Bundle, Variant
+from samespace_edge._errors import (
+    BundleFormatError,
+    ConfigError,
+    ImageError,
+    RuntimeUnavailableError,
+)
 from samespace_edge._identity import ModelIdentity
 from samespace_edge._image import ImageSource, decode_image
-from samespace_edge._runtimes import load_runtime
+from samespace_edge._runtimes import RUNTIMES, find_runtime, load_runtime
 
 Images: TypeAlias = ImageSource | Iterable[ImageSource]
 
@@ -29,12 +34,18 @@ class Embedder:
 
     Args:
         bundle: a bundle or the path of one.
-        variant: which graph file, by name (`onnx-fp32`); by default the bundle's first.
+        variant: which graph file, by name (`onnx-fp32`); by default the first in the bundle that
+            an installed runtime runs.
+        runtime: which runtime, by name (`onnxruntime`, `ai_edge_litert`, `tflite_runtime`,
+            `coremltools`); by default the first of these that is installed and has a file to run.
         threads: threads of the runtime for one call. Edge models are so small that one is
             usually the fastest.
-        providers: execution providers, for onnxruntime (`CUDAExecutionProvider`, ...).
+        providers: onnxruntime's execution providers (`CUDAExecutionProvider`,
+            `CoreMLExecutionProvider`, `NnapiExecutionProvider`, ...), or one of Core ML's compute
+            units (`ALL`, `CPU_ONLY`, ...); by default the runtime's own choice of processor.
 
-    Raises the errors of `Bundle.open`, and `RuntimeUnavailableError`.
+    Raises the errors of `Bundle.open`, `RuntimeUnavailableError` where nothing that is installed
+    runs the file, and `ConfigError` for a runtime that does not go with the variant.
     """
 
     def __init__(
@@ -42,17 +53,20 @@ class Embedder:
         bundle: str | Path | Bundle,
         *,
         variant: str | None = None,
+        runtime: str | None = None,
         threads: int = 1,
-        providers: Sequence[str] = ("CPUExecutionProvider",),
+        providers: Sequence[str] = (),
     ) -> None:
+        if threads < 1:
+            raise ConfigError(f"threads has to be 1 or more, not {threads}")
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-        self.variant = self.bundle.variant(variant)
+        self.variant, self.runtime = _choose(self.bundle, variant, runtime)
         self._resize = self.bundle.manifest.resize
-        graph = self.bundle.read(self.variant.file)
-        self._runtime = load_runtime(self.variant.runtime, graph, threads, providers)
+        graph = self.bundle.graph(self.variant)
+        self._runtime = load_runtime(self.runtime, graph, threads, providers)
 
     def __repr__(self) -> str:
-        return f"Embedder({self.identity})"
+        return f"Embedder({self.identity}, {self.runtime})"
 
     @property
     def identity(self) -> ModelIdentity:
@@ -116,6 +130,34 @@ class Embedder:
                 filled = 0
         if filled:
             yield batch[:filled]
+
+
+def _choose(bundle: Bundle, variant: str | None, runtime: str | None) -> tuple[Variant, str]:
+    """The variant and the runtime that go together, from what was asked for."""
+    variants = bundle.manifest.variants if variant is None else (bundle.variant(variant),)
+    if runtime is not None:
+        kind = find_runtime(runtime)
+        for candidate in variants:
+            if candidate.format == kind.format:
+                return candidate, runtime
+        held = ", ".join(v.name for v in variants)
+        raise ConfigError(
+            f"{runtime} runs {kind.format} files; bundle {bundle.manifest.name!r} "
+            f"{'has' if variant is None else 'was asked for'}: {held}"
+        )
+    reasons: list[str] = []
+    for name, kind in RUNTIMES.items():
+        fitting = [v for v in variants if v.format == kind.format]
+        if not fitting:
+            continue
+        if (missing := kind.missing()) is None:
+            return fitting[0], name
+        reasons.append(missing)
+    held = ", ".join(v.name for v in variants)
+    raise RuntimeUnavailableError(
+        f"nothing that is installed runs {held} of bundle {bundle.manifest.name!r}. "
+        + ("; ".join(reasons) or f"This version knows no format {variants[0].format}")
+    )
 
 
 def _each(images: Images) -> Iterable[ImageSource]:

@@ -8,102 +8,30 @@ from __future__ import annotations
 
 import io
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from samespace_edge._errors import (
-    BundleFormatError,
     DecodeError,
     ImageError,
     ImageTooLargeError,
 )
+from samespace_edge._resize import Pixels
 
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
 """A path, an encoded file's bytes, a PIL image, or uint8 RGB pixels (H, W, 3)."""
 
-Pixels: TypeAlias = NDArray[np.uint8]
-"""uint8 RGB (H, W, 3)."""
-
 MAX_PIXELS = 64_000_000
 """Largest picture that is decoded, in pixels: 192 MB as RGB."""
-
-ResizePolicy = Literal["crop", "squash", "pad"]
 
 _WHITE = (255, 255, 255)
 # Not all that Pillow knows: some of its readers start other programs.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
-
-
-@dataclass(frozen=True)
-class Resize:
-    """How a decoded picture becomes the graph's input.
-
-    Attributes:
-        width, height: size of the result, in pixels.
-        policy: `crop` takes the largest centred part that has the target's proportions, `squash`
-            takes the whole picture whatever its proportions, `pad` fits the whole picture in and
-            fills the rest with white.
-
-    The filter is always the antialiased triangle ("bilinear" in Pillow): its support grows with
-    the reduction, each pass (first along rows, then along columns) is rounded to 8 bits.
-    """
-
-    width: int
-    height: int
-    policy: ResizePolicy = "crop"
-
-    def __post_init__(self) -> None:
-        if not (0 < self.width <= 4096 and 0 < self.height <= 4096):
-            raise BundleFormatError(
-                f"an input of {self.width}x{self.height} pixels is outside 1 to 4096"
-            )
-        if self.policy not in get_args(ResizePolicy):
-            known = ", ".join(get_args(ResizePolicy))
-            raise BundleFormatError(f"there is no resize policy {self.policy!r}; choose {known}")
-
-    def __call__(self, pixels: Pixels | Image.Image) -> Pixels:
-        """uint8 RGB (H, W, 3), or a PIL image of mode RGB, to uint8 RGB (height, width, 3)."""
-        image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-        size = (self.width, self.height)
-        if self.policy == "pad":
-            return self._pad(image)
-        box = self._centre(image.size) if self.policy == "crop" else (0, 0, *image.size)
-        if image.size != size or box != (0, 0, *size):
-            image = image.resize(size, Image.Resampling.BILINEAR, box=box)
-        return np.asarray(image)
-
-    def _centre(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
-        width, height = size
-        # Whole pixels, so that every language cuts at the same place.
-        if width * self.height > height * self.width:
-            part = max(1, height * self.width // self.height)
-            left = (width - part) // 2
-            return (left, 0, left + part, height)
-        part = max(1, width * self.height // self.width)
-        top = (height - part) // 2
-        return (0, top, width, top + part)
-
-    def _pad(self, image: Image.Image) -> Pixels:
-        width, height = image.size
-        scale = min(self.width / width, self.height / height)
-        inner = (
-            min(self.width, max(1, round(width * scale))),
-            min(self.height, max(1, round(height * scale))),
-        )
-        canvas = Image.new("RGB", (self.width, self.height), _WHITE)
-        left, top = (self.width - inner[0]) // 2, (self.height - inner[1]) // 2
-        canvas.paste(image.resize(inner, Image.Resampling.BILINEAR), (left, top))
-        return np.asarray(canvas)
-
-    def to_json(self) -> dict[str, Any]:
-        """As it stands in a bundle's manifest."""
-        return {"width": self.width, "height": self.height, "policy": self.policy}
 
 
 def decode(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Pixels:

@@ -1,15 +1,29 @@
-"""What can run a graph file. A new runtime is one row of `RUNTIMES` and one function."""
+"""What can run a graph file. A new runtime is one row of `RUNTIMES` and one class.
+
+Runtimes that other packages bring are found through the entry-point group `samespace.runtimes`;
+each entry is a `RuntimeKind`. They run only when they are asked for by name.
+"""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from samespace_edge._errors import BundleFormatError, RuntimeUnavailableError
+from samespace_edge._errors import BundleFormatError, ConfigError, RuntimeUnavailableError
+
+Graph: TypeAlias = bytes | Path
+"""A graph file's content, or the folder of a graph that is a folder (a Core ML package)."""
+
+INPUT, OUTPUT = "image", "embedding"
+"""Names of the input and the output in every graph file."""
 
 
 class Runtime(Protocol):
@@ -20,42 +34,171 @@ class Runtime(Protocol):
 
 
 class _OnnxRuntime:
-    def __init__(self, graph: bytes, threads: int, providers: Sequence[str]) -> None:
+    def __init__(self, graph: Graph, threads: int, providers: Sequence[str]) -> None:
         import onnxruntime as ort
 
+        if missing := sorted(set(providers) - set(ort.get_available_providers())):
+            raise RuntimeUnavailableError(
+                f"this onnxruntime has no provider {', '.join(missing)}; it has: "
+                + ", ".join(ort.get_available_providers())
+            )
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         try:
-            self._session = ort.InferenceSession(graph, options, providers=list(providers))
+            self._session = ort.InferenceSession(
+                graph, options, providers=list(providers) or ["CPUExecutionProvider"]
+            )
         except Exception as error:  # onnxruntime's errors share no base class of their own
             raise BundleFormatError(f"onnxruntime cannot load the graph: {error}") from None
-        self._input = self._session.get_inputs()[0].name
+        _names([i.name for i in self._session.get_inputs()], INPUT, "input")
+        _names([o.name for o in self._session.get_outputs()], OUTPUT, "output")
 
     def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        output: NDArray[np.float32] = self._session.run(None, {self._input: batch})[0]
+        output: NDArray[np.float32] = self._session.run([OUTPUT], {INPUT: batch})[0]
         return output
 
 
-RUNTIMES: dict[str, tuple[str, str, Callable[[bytes, int, Sequence[str]], Any]]] = {
-    # name in the manifest: (module that has to be installed, extra that installs it, loader)
-    "onnxruntime": ("onnxruntime", "onnx", _OnnxRuntime),
+class _TFLite:
+    """LiteRT, under its present and its former name. Its XNNPACK delegate is built for one batch
+    size, so pictures go through one by one."""
+
+    def __init__(self, module: str, graph: Graph, threads: int, providers: Sequence[str]) -> None:
+        if providers:
+            raise ConfigError(f"{module} takes no providers; it has {', '.join(providers)}")
+        interpreter = importlib.import_module(f"{module}.interpreter").Interpreter
+        try:
+            self._interpreter = interpreter(model_content=graph, num_threads=threads)
+            self._interpreter.allocate_tensors()
+            signatures = self._interpreter.get_signature_list()
+            if len(signatures) != 1:
+                raise ValueError(f"{len(signatures)} signatures where one is expected")
+            ((key, signature),) = signatures.items()
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise BundleFormatError(f"{module} cannot load the graph: {error}") from None
+        _names(signature["inputs"], INPUT, "input")
+        _names(signature["outputs"], OUTPUT, "output")
+        self._runner = self._interpreter.get_signature_runner(key)
+
+    def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        # Copied: the interpreter returns a view of a tensor that the next run overwrites.
+        return np.concatenate([self._runner(**{INPUT: row[None]})[OUTPUT].copy() for row in batch])
+
+
+class _CoreML:
+    """Core ML through coremltools: macOS only. Not run in this project's checks, which have no
+    Mac; there the saved program is interpreted (see samespace_export)."""
+
+    def __init__(self, graph: Graph, threads: int, providers: Sequence[str]) -> None:
+        import coremltools as ct
+
+        names = list(providers) or ["ALL"]
+        if len(names) != 1 or names[0] not in ct.ComputeUnit.__members__:
+            raise ConfigError(
+                f"Core ML takes one of {', '.join(ct.ComputeUnit.__members__)} as its provider, "
+                f"not {', '.join(names)}"
+            )
+        # Threads are Core ML's own affair.
+        self._model = ct.models.MLModel(str(graph), compute_units=ct.ComputeUnit[names[0]])
+
+    def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        from PIL import Image
+
+        vectors = [self._model.predict({INPUT: Image.fromarray(row)})[OUTPUT] for row in batch]
+        return np.concatenate([np.asarray(v, np.float32).reshape(1, -1) for v in vectors])
+
+
+@dataclass(frozen=True)
+class RuntimeKind:
+    """One row of the table of runtimes.
+
+    Attributes:
+        format: the graph files it runs: `onnx`, `tflite` or `coreml`.
+        module: what has to be importable.
+        extra: what installs it, as in `pip install "samespace[extra]"`.
+        load: makes a `Runtime` of a graph, a number of threads and provider names.
+        platform: the only `sys.platform` it runs on; None where it runs anywhere.
+        proves: what a figure from this runtime says, where that is not "the device's own result".
+    """
+
+    format: str
+    module: str
+    extra: str
+    load: Callable[[Graph, int, Sequence[str]], Runtime]
+    platform: str | None = None
+    proves: str | None = None
+
+    def missing(self) -> str | None:
+        """Why it cannot run here, and what to do; None if it can."""
+        if self.platform and sys.platform != self.platform:
+            return f"{self.module} runs Core ML packages on macOS only"
+        if importlib.util.find_spec(self.module) is None:
+            return f'{self.module} is not installed: pip install "samespace[{self.extra}]"'
+        return None
+
+
+def _litert(graph: Graph, threads: int, providers: Sequence[str]) -> Runtime:
+    return _TFLite("ai_edge_litert", graph, threads, providers)
+
+
+def _tflite_runtime(graph: Graph, threads: int, providers: Sequence[str]) -> Runtime:
+    major = int(np.__version__.split(".")[0])
+    if major >= 2:
+        raise RuntimeUnavailableError(
+            f"tflite-runtime was built for numpy 1 and cannot run beside numpy {np.__version__}; "
+            'use ai-edge-litert (pip install "samespace[litert]"), or an environment with numpy<2'
+        )
+    return _TFLite("tflite_runtime", graph, threads, providers)
+
+
+# In the order in which they are preferred.
+RUNTIMES: dict[str, RuntimeKind] = {
+    "onnxruntime": RuntimeKind("onnx", "onnxruntime", "onnx", _OnnxRuntime),
+    "ai_edge_litert": RuntimeKind("tflite", "ai_edge_litert", "litert", _litert),
+    "tflite_runtime": RuntimeKind("tflite", "tflite_runtime", "tflite-runtime", _tflite_runtime),
+    "coremltools": RuntimeKind("coreml", "coremltools", "coreml", _CoreML, platform="darwin"),
 }
 
 
-def load_runtime(name: str, graph: bytes, threads: int, providers: Sequence[str]) -> Runtime:
+def find_runtime(name: str) -> RuntimeKind:
+    """The runtime called `name`; raises `RuntimeUnavailableError` with the names that are known."""
+    if name in RUNTIMES:
+        return RUNTIMES[name]
+    brought = entry_points(group="samespace.runtimes")
+    if name in brought.names:
+        kind: RuntimeKind = brought[name].load()
+        return kind
+    known = ", ".join([*RUNTIMES, *sorted(brought.names)])
+    raise RuntimeUnavailableError(f"this version has no runtime {name!r}; it has: {known}")
+
+
+def runtimes_for(format_: str, brought: bool = False) -> dict[str, RuntimeKind]:
+    """The runtimes that run `format_`, best first, installed or not.
+
+    Args:
+        brought: those of other packages as well.
+    """
+    names: Iterable[str] = RUNTIMES
+    if brought:
+        names = [*RUNTIMES, *sorted(entry_points(group="samespace.runtimes").names)]
+    kinds = {name: find_runtime(name) for name in names}
+    return {name: kind for name, kind in kinds.items() if kind.format == format_}
+
+
+def load_runtime(name: str, graph: Graph, threads: int, providers: Sequence[str]) -> Runtime:
     """Load `graph` into the runtime called `name`.
 
-    Raises `RuntimeUnavailableError` where that runtime is unknown or not installed.
+    Raises `RuntimeUnavailableError` where that runtime is unknown or cannot run here.
     """
-    if name not in RUNTIMES:
-        known = ", ".join(RUNTIMES)
-        raise RuntimeUnavailableError(f"this version has no runtime {name!r}; it has: {known}")
-    module, extra, loader = RUNTIMES[name]
-    if importlib.util.find_spec(module) is None:
-        raise RuntimeUnavailableError(
-            f'{module} is not installed: pip install "samespace[{extra}]"'
+    kind = find_runtime(name)
+    if missing := kind.missing():
+        raise RuntimeUnavailableError(missing)
+    return kind.load(graph, threads, providers)
+
+
+def _names(found: Any, expected: str, what: str) -> None:
+    if list(found) != [expected]:
+        raise BundleFormatError(
+            f"the graph's {what} is called {', '.join(found)}; a bundle's is {expected!r}"
         )
-    loaded: Runtime = loader(graph, threads, providers)
-    return loaded

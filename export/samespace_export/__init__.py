@@ -1,24 +1,33 @@
 """Turns a torch module into a bundle that runs, and retrieves, the same everywhere.
 
->>> from samespace_export import ExportSpec, export
->>> export(module, ExportSpec(...), "edge.bundle")  # doctest: +SKIP
+>>> from samespace_export import ExportSpec, export_bundle
+>>> export_bundle(module, ExportSpec(...), "edge.bundle")  # doctest: +SKIP
 """
 
+from samespace_export._calibration import Calibration
 from samespace_export._cost import Cost, count_cost
 from samespace_export._export import (
     Exported,
+    ExportParity,
     ExportSpec,
-    ParityReport,
-    export,
+    export_bundle,
     model_fingerprint,
 )
+from samespace_export._sensitivity import LayerError, Quantization
+from samespace_export._targets import TARGETS, Target, select_targets
 
 __all__ = [
+    "TARGETS",
+    "Calibration",
     "Cost",
+    "ExportParity",
     "ExportSpec",
     "Exported",
-    "ParityReport",
+    "LayerError",
+    "Quantization",
+    "Target",
     "count_cost",
-    "export",
+    "export_bundle",
     "model_fingerprint",
+    "select_targets",
 ]

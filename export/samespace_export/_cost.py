@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,23 +31,28 @@ class Cost:
 
 def count_cost(module: nn.Module, height: int, width: int) -> Cost:
     """Run `module` once on zeros (1, 3, height, width) and count what it does."""
-    macs = 0
+    macs = sum(layer_macs(module, height, width).values())
+    return Cost(macs, sum(p.numel() for p in module.parameters()))
 
-    def on_conv(layer: nn.Conv2d, _inputs: Any, output: Tensor) -> None:
-        nonlocal macs
+
+def layer_macs(module: nn.Module, height: int, width: int) -> dict[str, int]:
+    """Multiply-accumulates of every convolution and linear layer that runs, by module path."""
+    macs: dict[str, int] = {}
+
+    def on_conv(path: str, layer: nn.Conv2d, _inputs: Any, output: Tensor) -> None:
         kernel = layer.kernel_size[0] * layer.kernel_size[1]
-        macs += output[0].numel() * kernel * layer.in_channels // layer.groups
+        cost = output[0].numel() * kernel * layer.in_channels // layer.groups
+        macs[path] = macs.get(path, 0) + cost
 
-    def on_linear(layer: nn.Linear, _inputs: Any, output: Tensor) -> None:
-        nonlocal macs
-        macs += output[0].numel() * layer.in_features
+    def on_linear(path: str, layer: nn.Linear, _inputs: Any, output: Tensor) -> None:
+        macs[path] = macs.get(path, 0) + output[0].numel() * layer.in_features
 
     hooks = []
-    for layer in module.modules():
+    for path, layer in module.named_modules():
         if isinstance(layer, nn.Conv2d):
-            hooks.append(layer.register_forward_hook(on_conv))
+            hooks.append(layer.register_forward_hook(partial(on_conv, path)))
         elif isinstance(layer, nn.Linear):
-            hooks.append(layer.register_forward_hook(on_linear))
+            hooks.append(layer.register_forward_hook(partial(on_linear, path)))
     training = module.training
     device = next(module.parameters()).device
     try:
@@ -56,4 +62,4 @@ def count_cost(module: nn.Module, height: int, width: int) -> Cost:
         module.train(training)
         for hook in hooks:
             hook.remove()
-    return Cost(macs, sum(p.numel() for p in module.parameters()))
+    return macs

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -27,10 +27,21 @@ from samespace_edge import (
     Variant,
     decode,
 )
-from samespace_edge._bundle import GOLDEN, MANIFEST, Role, output_json, preprocessing_json
+from samespace_edge._bundle import (
+    GOLDEN,
+    MANIFEST,
+    Role,
+    folder_sha256,
+    output_json,
+    preprocessing_json,
+)
+from samespace_export._calibration import Calibration
+from samespace_export._convert import Converter
 from samespace_export._cost import count_cost
+from samespace_export._deployed import Deployed
 from samespace_export._golden import fill_embeddings, golden_json, stage_files, synthetic_pictures
-from samespace_export._onnx import Deployed, to_onnx
+from samespace_export._sensitivity import Quantization
+from samespace_export._targets import TARGETS, Target
 
 
 @dataclass(frozen=True)
@@ -59,17 +70,19 @@ class ExportSpec:
 
 
 @dataclass(frozen=True)
-class ParityReport:
+class ExportParity:
     """How far an exported file's vectors are from the torch model's on the golden pictures.
 
     Attributes:
         variant: which file.
+        runtime: what ran it.
         max_abs: largest difference of a coordinate.
         min_cosine: smallest cosine between the two vectors of a picture.
         pictures: how many were compared.
     """
 
     variant: str
+    runtime: str
     max_abs: float
     min_cosine: float
     pictures: int
@@ -77,10 +90,11 @@ class ParityReport:
 
 @dataclass(frozen=True)
 class Exported:
-    """A bundle that was just written, and the parity of its files."""
+    """A bundle that was just written, the parity of its files, and how int8 came about."""
 
     bundle: Bundle
-    parity: tuple[ParityReport, ...]
+    parity: tuple[ExportParity, ...]
+    quantizations: tuple[Quantization, ...] = ()
 
 
 def model_fingerprint(module: nn.Module, spec: ExportSpec, dim: int) -> Fingerprint:
@@ -95,43 +109,61 @@ def model_fingerprint(module: nn.Module, spec: ExportSpec, dim: int) -> Fingerpr
     )
 
 
-def export(
+def export_bundle(
     module: nn.Module,
     spec: ExportSpec,
     out: str | Path,
     *,
+    targets: Sequence[str] = ("onnx-fp32",),
+    calibration: Calibration | None = None,
     golden: Sequence[bytes] = (),
     overwrite: bool = False,
+    progress: Callable[[str], None] = lambda target: None,
 ) -> Exported:
-    """Export a model to the bundle folder `out`, and run the file that was written at once.
+    """Export a model to the bundle folder `out`, and run every file that was written at once.
 
     Args:
         module: normalised float32 pictures (N, 3, H, W) to embeddings (N, D), of any length.
         spec: everything else.
+        targets: which files, by name (see `TARGETS`); the first is what a runtime that could run
+            several takes.
+        calibration: pictures that int8 takes its ranges from.
         golden: a few encoded pictures (JPEG, PNG, WebP) that travel with the bundle so that any
             device can check itself; synthetic ones if none are given.
         overwrite: replace the bundle that is there.
+        progress: called with the name of each target before it is made.
 
-    Raises `ConfigError` where `out` exists or the exported file departs from `module`, and
-    `BundleFormatError` rather than overwrite what is no bundle.
+    Raises `ConfigError` where `out` exists, a target is unknown, its converter is not installed or
+    has no counterpart of an operation, or an fp32 file departs from `module`; `BundleFormatError`
+    rather than overwrite what is no bundle.
     """
     out = Path(out)
     if out.exists():
         if not overwrite:
             raise ConfigError(f"{out} is already there; remove it or ask to overwrite it")
         Bundle.open(out)  # nothing but a bundle is ever replaced
+    if unknown := [name for name in targets if name not in TARGETS]:
+        raise ConfigError(f"no target {', '.join(unknown)}; there are {', '.join(TARGETS)}")
+    if not targets:
+        raise ConfigError(f"no target was asked for; there are {', '.join(TARGETS)}")
+    if calibration is not None:
+        calibration.fits(spec.resize)
     module = module.cpu().eval()
     height, width = spec.resize.height, spec.resize.width
-    deployed = Deployed(module, spec.mean, spec.std)
-    with torch.no_grad():
-        probe = deployed(torch.zeros(2, height, width, 3, dtype=torch.uint8))
-    dim = int(probe.shape[1])
+    converter = Converter(module, spec.mean, spec.std, height, width, calibration)
+    dim = _dim(converter, spec.resize)
     cost = count_cost(module, height, width)
 
     files, entries = stage_files(list(golden) or synthetic_pictures(), spec.resize)
-    graph = to_onnx(deployed, height, width)
-    files["model.onnx"] = graph
-    variant = Variant("onnx-fp32", "onnxruntime", "fp32", "model.onnx", _sha256(graph), len(graph))
+    variants = []
+    for name in dict.fromkeys(targets):
+        progress(name)
+        made = converter.convert(TARGETS[name])
+        files |= made
+        variants.append(_variant(TARGETS[name], made))
+    if converter.quantizations:
+        value = {q.variant: q.to_json() for q in converter.quantizations}
+        files["quantization.json"] = json.dumps(value, indent=1).encode()
     fingerprint = model_fingerprint(module, spec, dim)
     manifest = Manifest(
         name=spec.name,
@@ -144,7 +176,7 @@ def export(
         std=spec.std,
         architecture=spec.architecture,
         weights_sha256=_weights_sha256(module),
-        variants=(variant,),
+        variants=tuple(variants),
         files={path: _sha256(content) for path, content in files.items()},
         macs=cost.macs,
         parameters=cost.parameters,
@@ -155,32 +187,58 @@ def export(
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         _write(temporary, files, manifest)
-        embedder = Embedder(temporary)
-        parity = _parity(embedder, deployed, files, entries)
-        fill_embeddings(entries, files, embedder)
-        files[GOLDEN] = golden_json(entries, {variant.name: variant.precision})
+        parity = []
+        for variant in variants:
+            embedder = Embedder(
+                temporary, variant=variant.name, runtime=TARGETS[variant.name].runtime
+            )
+            parity.append(_parity(embedder, converter.deployed, files, entries))
+            fill_embeddings(entries, files, embedder)
+        files[GOLDEN] = golden_json(entries, {v.name: v.precision for v in variants})
         hashes = {path: _sha256(content) for path, content in files.items()}
         _write(temporary, {GOLDEN: files[GOLDEN]}, replace(manifest, files=hashes))
         _move_into_place(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return Exported(Bundle.open(out), (parity,))
+    return Exported(Bundle.open(out), tuple(parity), tuple(converter.quantizations))
+
+
+def _dim(converter: Converter, resize: Resize) -> int:
+    """Width of the embedding, from running the model once."""
+    pixels = torch.zeros(2, resize.height, resize.width, 3, dtype=torch.uint8)
+    vectors = converter.deployed.embed(pixels)
+    if vectors.ndim != 2 or len(vectors) != 2:
+        raise ConfigError(
+            f"the module makes {tuple(vectors.shape)} of 2 pictures; an embedding model makes "
+            "(2, D). Leave out what follows the pooled features, such as a classifier's list."
+        )
+    return int(vectors.shape[1])
+
+
+def _variant(target: Target, made: Mapping[str, bytes]) -> Variant:
+    hashes = {path: _sha256(content) for path, content in made.items()}
+    if set(made) == {target.file}:
+        sha256 = hashes[target.file]
+    else:
+        sha256 = folder_sha256({path[len(target.file) + 1 :]: h for path, h in hashes.items()})
+    size = sum(len(content) for content in made.values())
+    return Variant(target.name, target.format, target.precision, target.file, sha256, size)
 
 
 def _parity(
     embedder: Embedder, deployed: Deployed, files: Mapping[str, bytes], entries: Sequence[Any]
-) -> ParityReport:
+) -> ExportParity:
     pixels = np.stack([decode(files[f"golden/{e['resized']}"]) for e in entries])
-    with torch.no_grad():
-        expected = deployed(torch.from_numpy(pixels)).numpy()
+    expected = deployed.embed(torch.from_numpy(pixels)).numpy()
     actual = embedder.embed_pixels(pixels)
-    report = ParityReport(
+    report = ExportParity(
         variant=embedder.variant.name,
+        runtime=embedder.runtime,
         max_abs=float(np.abs(actual - expected).max()),
         min_cosine=float((actual.astype(np.float64) * expected).sum(1).min()),
         pictures=len(pixels),
     )
-    if not report.max_abs < 1e-3:
+    if embedder.variant.precision == "fp32" and not report.max_abs < 1e-3:
         raise ConfigError(
             f"the exported {report.variant} of {embedder.identity.name} departs from the torch "
             f"model by {report.max_abs:.2g}: the module does something that the exporter cannot "

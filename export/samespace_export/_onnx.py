@@ -1,46 +1,27 @@
-"""torch module -> one ONNX file, uint8 pictures in and unit vectors out."""
+"""torch module -> ONNX files, uint8 pictures in and unit vectors out."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
 
-INPUT, OUTPUT = "image", "embedding"
+from samespace_edge._runtimes import INPUT, OUTPUT
+from samespace_export._calibration import Calibration, Ranges, measure_ranges
+from samespace_export._deployed import Deployed
+from samespace_export._quiet import quiet
+
 OPSET = 20
 
-# 0 in fp16 would be a division by zero for a picture without any feature, so not smaller.
-_EPSILON = 1e-4
-
-
-class Deployed(nn.Module):
-    """A model as it is shipped: preprocessing before it, L2 normalisation behind it.
-
-    uint8 RGB (N, H, W, 3) to float32 unit vectors (N, D).
-    """
-
-    def __init__(self, module: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        super().__init__()
-        self.module = module
-        self.scale: Tensor
-        self.shift: Tensor
-        scale = 1.0 / (255.0 * torch.tensor(std, dtype=torch.float32))
-        self.register_buffer("scale", scale.view(1, 3, 1, 1))
-        self.register_buffer(
-            "shift", (-torch.tensor(mean, dtype=torch.float32) / torch.tensor(std)).view(1, 3, 1, 1)
-        )
-        self.eval()
-
-    def forward(self, image: Tensor) -> Tensor:
-        x = image.permute(0, 3, 1, 2).to(torch.float32) * self.scale + self.shift
-        y: Tensor = self.module(x)
-        norm = y.square().sum(dim=1, keepdim=True).sqrt().clamp_min(_EPSILON)
-        return y / norm
+# Layers with weights: what int8 speeds up, and what the sensitivity sweep looks at.
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# These run in int8 between two int8 layers; alone they would only add conversions.
+_BETWEEN = ("Add", "Mul", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool", "ReduceMean")
+# Merged into the layer before them, whose output then needs only the range that they leave.
+_ACTIVATIONS = ("Clip", "Relu")
 
 
 def to_onnx(deployed: Deployed, height: int, width: int) -> bytes:
@@ -49,8 +30,7 @@ def to_onnx(deployed: Deployed, height: int, width: int) -> bytes:
 
     # A batch of 1 would be taken for a constant.
     example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
-    with warnings.catch_warnings(), _silence():
-        warnings.simplefilter("ignore")
+    with quiet():
         program = torch.onnx.export(
             deployed,
             (example,),
@@ -75,13 +55,104 @@ def to_onnx(deployed: Deployed, height: int, width: int) -> bytes:
     return bytes(model.SerializeToString())
 
 
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """The exporter prints progress to stdout and logs what it tried; neither is for users."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.disable(level)
+def to_int8(
+    fp32: bytes, ranges: Ranges, keep_float: Collection[str] = (), only: str | None = None
+) -> bytes:
+    """QDQ int8: weights per channel, activations per tensor.
+
+    Args:
+        ranges: of every tensor, from `onnx_ranges`.
+        keep_float: layers (as `onnx_layers` names them) that stay in fp32.
+        only: quantise this layer alone, for the sensitivity sweep.
+    """
+    import onnx
+
+    with quiet():
+        from onnxruntime.quantization import QuantType
+        from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
+        from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+        model = onnx.load_from_string(fp32)
+        excluded = _outside(fp32)
+        layers: dict[str, str | None] = {}  # by their outputs
+        for node in model.graph.node:
+            merged = node.op_type in _ACTIVATIONS and node.input[0] in layers
+            layer = layers[node.input[0]] if merged else _layer(node)
+            layers[node.output[0]] = layer
+            alone = only is not None and layer != only
+            if alone or (layer is not None and layer in keep_float):
+                excluded.add(node.name)
+        data = {
+            name: (np.array(low, np.float32), np.array(high, np.float32))
+            for name, (low, high) in ranges.items()
+        }
+        quantizer = QDQQuantizer(
+            model,
+            per_channel=True,
+            reduce_range=False,
+            weight_qType=QuantType.QInt8,
+            activation_qType=QuantType.QUInt8,
+            tensors_range=TensorsData(CalibrationMethod.MinMax, data),
+            nodes_to_quantize=[],
+            nodes_to_exclude=sorted(excluded),
+            op_types_to_quantize=[*WEIGHTED, *_BETWEEN, *_ACTIVATIONS],
+            extra_options={},
+        )
+        quantizer.quantize_model()
+        return bytes(quantizer.model.model.SerializeToString())
+
+
+def onnx_layers(fp32: bytes) -> list[str]:
+    """The layers with weights, in the order in which they run, named by their weights."""
+    import onnx
+
+    nodes = onnx.load_from_string(fp32).graph.node
+    return [layer for node in nodes if (layer := _layer(node)) is not None]
+
+
+def onnx_ranges(fp32: bytes, calibration: Calibration) -> dict[float, Ranges]:
+    """The range of every float tensor over the calibration pictures, by percentile."""
+    import onnx
+    import onnxruntime as ort
+
+    model = onnx.load_from_string(fp32)
+    floats = [
+        name
+        for node in model.graph.node
+        for name in node.output
+        if name and name != OUTPUT and node.op_type != "Transpose"
+    ]
+    for name in floats:
+        model.graph.output.append(onnx.ValueInfoProto(name=name))
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    # As it stands in the file: fusions would leave tensors out.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    names = [o.name for o in session.get_outputs() if o.type == "tensor(float)"]
+
+    def values() -> Iterator[dict[str, NDArray[np.float32]]]:
+        for picture in calibration.for_ranges:
+            yield dict(zip(names, session.run(names, {INPUT: picture[None]}), strict=True))
+
+    return measure_ranges(values(), calibration.percentiles)
+
+
+def _layer(node: Any) -> str | None:
+    """A layer's name: the module path of its weight."""
+    if node.op_type not in WEIGHTED:
+        return None
+    return str(node.input[1]).removeprefix("module.").removesuffix(".weight")
+
+
+def _outside(fp32: bytes) -> set[str]:
+    """Nodes before the first layer with weights and behind the last one: pixels and L2."""
+    import onnx
+
+    nodes = list(onnx.load_from_string(fp32).graph.node)
+    weighted = [i for i, node in enumerate(nodes) if node.op_type in WEIGHTED]
+    if not weighted:
+        return {node.name for node in nodes}
+    return {node.name for node in [*nodes[: weighted[0]], *nodes[weighted[-1] + 1 :]]}

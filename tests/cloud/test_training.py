@@ -22,7 +22,7 @@ from samespace_cloud.model import EmbeddingModel, ModelConfig
 from samespace_cloud.pictures import decoded, hold_out
 from samespace_cloud.training import train_cloud, train_edge, train_together
 from samespace_edge import CheckpointError, ConfigError, Resize
-from samespace_export import export
+from samespace_export import export_bundle
 
 CLOUD = TrainConfig(
     model=ModelConfig("edge-xs", 32, dim=16),
@@ -80,7 +80,7 @@ def test_checkpoints_come_back_as_they_were(cloud: Checkpoint, tmp_path: Path) -
     assert torch.equal(again.classifier, cloud.classifier)
     assert again.labels == tuple(cloud.labels)
     assert again.card == cloud.card
-    bundle = export(again.model, again.export_spec("c"), tmp_path / "c.bundle").bundle
+    bundle = export_bundle(again.model, again.export_spec("c"), tmp_path / "c.bundle").bundle
     assert bundle.manifest.fingerprint == cloud.fingerprint
     assert bundle.manifest.card["head"] == "discriminant"
 

@@ -98,7 +98,7 @@ def test_malformed_manifests(copied: Path, changes: dict[str, Any], message: str
 
 def test_missing_keys_not_json_and_no_folder(copied: Path, tmp_path: Path) -> None:
     file = copied / "manifest.json"
-    file.write_text(json.dumps({"schema": 1, "name": "x"}))
+    file.write_text(json.dumps({"schema": 2, "name": "x"}))
     with pytest.raises(BundleFormatError, match="keys missing from the manifest: architecture"):
         Bundle.open(copied)
     file.write_text("{")
@@ -139,9 +139,13 @@ def test_unknown_variant_and_runtime(copied: Path) -> None:
     with pytest.raises(BundleFormatError, match="it has: onnx-fp32"):
         Embedder(copied, variant="onnx-int4")
     manifest = json.loads((copied / "manifest.json").read_text())
-    manifest["variants"][0]["runtime"] = "abacus"
+    with pytest.raises(RuntimeUnavailableError, match="no runtime 'abacus'; it has: onnxruntime"):
+        Embedder(copied, runtime="abacus")
+    with pytest.raises(ConfigError, match="ai_edge_litert runs tflite files; .* has: onnx-fp32"):
+        Embedder(copied, runtime="ai_edge_litert")
+    manifest["variants"][0]["format"] = "abacus"
     edit(copied, **manifest)
-    with pytest.raises(RuntimeUnavailableError, match="no runtime 'abacus'"):
+    with pytest.raises(RuntimeUnavailableError, match="knows no format abacus"):
         Embedder(copied)
 
 

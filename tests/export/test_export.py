@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from samespace_edge import Bundle, BundleFormatError, ConfigError, Embedder, Resize
-from samespace_export import count_cost, export, model_fingerprint
+from samespace_export import count_cost, export_bundle, model_fingerprint
 from tests.conftest import Brightness, Colours, spec
 
 
@@ -79,12 +79,12 @@ def test_fingerprint_follows_weights_and_preprocessing_not_the_name(
 
 def test_an_existing_bundle_is_only_replaced_on_request(tmp_path: Path) -> None:
     out = tmp_path / "a.bundle"
-    export(Brightness(), spec("a"), out)
+    export_bundle(Brightness(), spec("a"), out)
     before = Bundle.open(out).manifest
     with pytest.raises(ConfigError, match="already there"):
-        export(Brightness(), spec("b"), out)
+        export_bundle(Brightness(), spec("b"), out)
     assert Bundle.open(out).manifest == before
-    export(Brightness(), spec("b"), out, overwrite=True)
+    export_bundle(Brightness(), spec("b"), out, overwrite=True)
     assert Bundle.open(out).manifest.name == "b"
     assert [p.name for p in tmp_path.iterdir()] == ["a.bundle"]
 
@@ -103,7 +103,7 @@ class _Noisy(nn.Module):
 
 def test_a_model_that_the_exporter_cannot_follow_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="departs from the torch model"):
-        export(_Noisy(), spec("a"), tmp_path / "a.bundle")
+        export_bundle(_Noisy(), spec("a"), tmp_path / "a.bundle")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -112,5 +112,5 @@ def test_nothing_but_a_bundle_is_overwritten(tmp_path: Path) -> None:
     precious.mkdir()
     (precious / "thesis.txt").write_text("years of work")
     with pytest.raises(BundleFormatError, match="is not a bundle"):
-        export(Brightness(), spec("a"), precious, overwrite=True)
+        export_bundle(Brightness(), spec("a"), precious, overwrite=True)
     assert (precious / "thesis.txt").read_text() == "years of work"

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from samespace.cli._output import json_option, print_json
+from samespace.cli._output import json_option, print_json, print_table, progress_bar
+
+if TYPE_CHECKING:
+    from samespace_edge import Resize
+    from samespace_export import Calibration
 
 
 @click.command("export")
 @click.argument("checkpoint")
 @click.argument("out", type=click.Path(path_type=Path))
+@click.option("--to", "formats", default="onnx", show_default=True, help="onnx,tflite,coreml")
+@click.option(
+    "--precision", default="fp32", show_default=True, help="fp32,fp16,int8,dynamic (TFLite only)"
+)
+@click.option("--calibrate", help="Dataset whose train pictures int8 takes its ranges from.")
+@click.option("--pictures", default=256, show_default=True, help="How many of them.")
+@click.option(
+    "--percentile",
+    type=click.FloatRange(50, 100, min_open=True),
+    help="Share of the values that ranges cover; 100 is min/max. By default measured.",
+)
 @click.option("--name", help="A label; by default the checkpoint's folder.")
 @click.option("--golden", multiple=True, help="A picture that travels with the bundle.")
 @click.option("--overwrite", is_flag=True, help="Replace the bundle that is there.")
@@ -19,36 +35,96 @@ from samespace.cli._output import json_option, print_json
 def export_command(
     checkpoint: str,
     out: Path,
+    formats: str,
+    precision: str,
+    calibrate: str | None,
+    pictures: int,
+    percentile: float | None,
     name: str | None,
     golden: tuple[str, ...],
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Export CHECKPOINT to the bundle folder OUT, and run the file that was written.
+    """Export CHECKPOINT to the bundle folder OUT, and run every file that was written.
 
     \b
     Example:
       samespace export runs/edge edge.bundle --golden cup.jpg --golden mug.jpg
+      samespace export runs/edge edge.bundle --to onnx,tflite,coreml \\
+        --precision fp32,fp16,int8 --calibrate shop/manifest.csv
     """
     from samespace_cloud.checkpoint import Checkpoint
     from samespace_edge import DecodeError
-    from samespace_export import export
+    from samespace_export import export_bundle, select_targets
 
+    targets = select_targets(_list(formats), _list(precision))
     loaded = Checkpoint.load(checkpoint)
+    label = name or Path(checkpoint).resolve().name
+    spec = loaded.export_spec(label)
+    calibration = _calibration(calibrate, pictures, percentile, spec.resize) if calibrate else None
     try:
-        pictures = [Path(path).read_bytes() for path in golden]
+        encoded = [Path(path).read_bytes() for path in golden]
     except OSError as error:
         raise DecodeError(f"golden picture: {error}") from None
-    label = name or Path(checkpoint).resolve().name
-    written = export(
-        loaded.model, loaded.export_spec(label), out, golden=pictures, overwrite=overwrite
-    )
+    with progress_bar() as progress:
+        written = export_bundle(
+            loaded.model,
+            spec,
+            out,
+            targets=targets,
+            calibration=calibration,
+            golden=encoded,
+            overwrite=overwrite,
+            progress=lambda target: progress("export", targets.index(target), len(targets)),
+        )
     if as_json:
-        print_json({"bundle": str(out), "parity": [vars(p) for p in written.parity]})
+        print_json(
+            {
+                "bundle": str(out),
+                "parity": [vars(p) for p in written.parity],
+                "quantization": [q.to_json() for q in written.quantizations],
+            }
+        )
         return
     click.echo(repr(written.bundle))
-    for parity in written.parity:
+    sizes = {v.name: v.bytes for v in written.bundle.manifest.variants}
+    print_table(
+        ["file", "MiB", "cosine to torch, worst golden picture", "largest difference", "run by"],
+        [
+            (
+                p.variant,
+                f"{sizes[p.variant] / 2**20:.2f}",
+                f"{p.min_cosine:.5f}",
+                f"{p.max_abs:.1e}",
+                p.runtime,
+            )
+            for p in written.parity
+        ],
+    )
+    for q in written.quantizations:
         click.echo(
-            f"{parity.variant}: within {parity.max_abs:.1e} of the torch model on "
-            f"{parity.pictures} pictures"
+            f"{q.variant}: ranges from {q.pictures} pictures at percentile {q.percentile:g}; "
+            f"mean 1 - cosine {q.error:.2g} on those kept back; "
+            f"in float: {', '.join(q.keep_float) or 'no layer'}"
         )
+
+
+def _list(value: str) -> list[str]:
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def _calibration(
+    source: str, pictures: int, percentile: float | None, resize: Resize
+) -> Calibration:
+    import numpy as np
+
+    from samespace import Dataset
+    from samespace_edge import DataError
+    from samespace_export import Calibration
+
+    dataset = Dataset.open(source)
+    if not dataset.train:
+        raise DataError(f"{source} has no train pictures to calibrate with")
+    # Drawn over the whole split: manifests come sorted by label.
+    drawn = np.random.default_rng(0).permutation(len(dataset.train))[:pictures]
+    return Calibration.of([dataset.read(dataset.train[i]) for i in drawn], resize, percentile)

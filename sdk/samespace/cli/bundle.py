@@ -8,7 +8,7 @@ import click
 
 from samespace.cli import EXIT_NO
 from samespace.cli._output import json_option, print_json, print_table
-from samespace_edge import Bundle, check_bundle
+from samespace_edge import Bundle, BundleCheck, check_bundle
 
 
 @click.group()
@@ -47,8 +47,9 @@ def show(path: str, as_json: bool) -> None:
 
 @bundle.command()
 @click.argument("path")
+@click.option("--runtime", help="Run this one only, such as ai_edge_litert.")
 @json_option
-def check(path: str, as_json: bool) -> int:
+def check(path: str, runtime: str | None, as_json: bool) -> int:
     """Check every hash of the bundle at PATH and replay its golden pictures on this machine.
 
     Says at which stage this machine departs: files, decode, resize, embed, or end to end.
@@ -57,7 +58,7 @@ def check(path: str, as_json: bool) -> int:
     Example:
       samespace bundle check edge.bundle
     """
-    result = check_bundle(path)
+    result = check_bundle(path, runtime)
     if as_json:
         rows = [{**dataclasses.asdict(r), "ok": r.ok} for r in result.results]
         print_json(
@@ -65,6 +66,7 @@ def check(path: str, as_json: bool) -> int:
                 "ok": result.ok,
                 "departs_at": result.departs_at,
                 "problems": result.problems,
+                "skipped": result.skipped,
                 "results": rows,
             }
         )
@@ -79,12 +81,18 @@ def check(path: str, as_json: bool) -> int:
             )
         for problem in result.problems:
             click.echo(problem)
-        click.echo(
-            f"{result.name}: this machine agrees with the exporter"
-            if result.ok
-            else f"{result.name}: departs at: {result.departs_at}"
-        )
+        for variant in result.skipped:
+            click.echo(f"not run: {variant}")
+        click.echo(f"{result.name}: {_verdict(result)}")
     return 0 if result.ok else EXIT_NO
+
+
+def _verdict(result: BundleCheck) -> str:
+    if result.ok:
+        return "this machine agrees with the exporter"
+    if result.departs_at:
+        return f"departs at: {result.departs_at}"
+    return "nothing could be run here"
 
 
 def _yes(value: bool) -> str:

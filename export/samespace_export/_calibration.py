@@ -1,0 +1,111 @@
+"""What an int8 file learns its ranges from: real pictures, and how much of their tails to keep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samespace_edge import ConfigError, ImageError, ImageSource, Resize, decode
+
+MINIMUM = 16
+"""Fewest pictures that ranges are taken from."""
+
+PERCENTILES = (100.0, 99.99, 99.9)
+"""What is tried where no percentile is given."""
+
+Ranges = dict[str, tuple[float, float]]
+"""Smallest and largest value that each tensor of a graph has to hold."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Pictures for int8.
+
+    Attributes:
+        pixels: uint8 RGB (N, H, W, 3), at the model's input size. Take them from what the device
+            will see; 100 to 500 are enough. Every fourth is kept back, to measure what the ranges
+            of the others are worth.
+        percentile: how much of each picture's values a range has to cover, in percent. 100 is
+            min/max; less clips the extremes and resolves the rest more finely. None tries
+            `PERCENTILES` and takes what is measured best.
+    """
+
+    pixels: NDArray[np.uint8]
+    percentile: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.pixels.dtype != np.uint8 or self.pixels.ndim != 4 or self.pixels.shape[-1] != 3:
+            raise ConfigError(
+                "calibration pictures have to be uint8 RGB (N, H, W, 3), not "
+                f"{self.pixels.dtype} {self.pixels.shape}"
+            )
+        if len(self.pixels) < MINIMUM:
+            raise ConfigError(
+                f"{len(self.pixels)} pictures are too few to take int8 ranges from; "
+                f"give at least {MINIMUM}, better 100 or more"
+            )
+        if self.percentile is not None and not 50 < self.percentile <= 100:
+            raise ConfigError(f"percentile {self.percentile} is outside 50 to 100")
+
+    @classmethod
+    def of(
+        cls, pictures: Sequence[ImageSource], resize: Resize, percentile: float | None = None
+    ) -> Calibration:
+        """Decode and resize `pictures`; raises `DecodeError` naming the one that cannot be read."""
+        pixels = np.empty((len(pictures), resize.height, resize.width, 3), np.uint8)
+        for i, picture in enumerate(pictures):
+            try:
+                pixels[i] = resize(decode(picture))
+            except ImageError as error:
+                raise type(error)(f"calibration picture {i}: {error}") from None
+        return cls(pixels, percentile)
+
+    @property
+    def percentiles(self) -> tuple[float, ...]:
+        """The percentiles to measure."""
+        return PERCENTILES if self.percentile is None else (self.percentile,)
+
+    @property
+    def for_ranges(self) -> NDArray[np.uint8]:
+        """The pictures that ranges are taken from."""
+        return np.delete(self.pixels, np.s_[::4], axis=0)
+
+    @property
+    def for_judging(self) -> NDArray[np.uint8]:
+        """The pictures that were kept back."""
+        return self.pixels[::4]
+
+    def fits(self, resize: Resize) -> None:
+        """Raise `ConfigError` where the pictures are not of the model's input size."""
+        height, width = self.pixels.shape[1:3]
+        if (height, width) != (resize.height, resize.width):
+            raise ConfigError(
+                f"the calibration pictures are {width}x{height}, the model takes "
+                f"{resize.width}x{resize.height}; make them with Calibration.of(pictures, resize)"
+            )
+
+
+def measure_ranges(
+    values: Iterable[Mapping[str, NDArray[np.float32]]], percentiles: Sequence[float]
+) -> dict[float, Ranges]:
+    """For each percentile, the widest range over the pictures of what that share of a picture's
+    values lie in.
+
+    Args:
+        values: for each picture, every tensor of the graph by name.
+    """
+    tails = [(100.0 - p) / 2 for p in percentiles]
+    asked = [*tails, *(100.0 - tail for tail in tails)]
+    ranges: dict[float, Ranges] = {p: {} for p in percentiles}
+    for picture in values:
+        for name, array in picture.items():
+            ends = np.percentile(array, asked)
+            for p, low, high in zip(
+                percentiles, ends[: len(tails)], ends[len(tails) :], strict=True
+            ):
+                before = ranges[p].get(name, (low, high))
+                ranges[p][name] = (float(min(low, before[0])), float(max(high, before[1])))
+    return ranges
