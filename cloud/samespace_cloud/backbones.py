@@ -155,7 +155,7 @@ class ConvBn(nn.Module):
     """Convolution padded as TensorFlow's SAME, batch norm and, unless `act=False`, ReLU6.
 
     SAME pads the right and bottom more when a stride-2 kernel does not fit evenly, which is how
-    the published weights were trained.
+    the published weights were trained. `folded` leaves the batch norm to the convolution's bias.
     """
 
     def __init__(
@@ -166,13 +166,14 @@ class ConvBn(nn.Module):
         stride: int = 1,
         groups: int = 1,
         act: bool = True,
+        folded: bool = False,
     ) -> None:
         super().__init__()
         padding = kernel // 2 if stride == 1 else 0
         self.conv = nn.Conv2d(
-            inputs, outputs, kernel, stride, padding=padding, groups=groups, bias=False
+            inputs, outputs, kernel, stride, padding=padding, groups=groups, bias=folded
         )
-        self.norm = nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.1)
+        self.norm = nn.Identity() if folded else nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.1)
         self.act = act
         self.stride = stride
         self.kernel = kernel
@@ -196,12 +197,15 @@ class InvertedResidual(nn.Module):
     """1x1 expand, depthwise, 1x1 project; with a shortcut where the shapes allow it
     (MobileNetV2, Sandler et al. 2018, section 3)."""
 
-    def __init__(self, inputs: int, outputs: int, expand: int, kernel: int, stride: int) -> None:
+    def __init__(self, inputs: int, stage: Stage, stride: int, folded: bool = False) -> None:
         super().__init__()
-        inner = inputs * expand
-        self.expand = ConvBn(inputs, inner, 1) if expand != 1 else nn.Identity()
-        self.depthwise = ConvBn(inner, inner, kernel, stride, groups=inner)
-        self.project = ConvBn(inner, outputs, 1, act=False)
+        inner = inputs * stage.expand
+        outputs = stage.channels
+        self.expand = (
+            ConvBn(inputs, inner, 1, folded=folded) if stage.expand != 1 else nn.Identity()
+        )
+        self.depthwise = ConvBn(inner, inner, stage.kernel, stride, groups=inner, folded=folded)
+        self.project = ConvBn(inner, outputs, 1, act=False, folded=folded)
         self.shortcut = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
@@ -210,25 +214,30 @@ class InvertedResidual(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Normalised float images (N, 3, H, W) to pooled features (N, `width`), float32."""
+    """Normalised float images (N, 3, H, W) to pooled features (N, `width`), float32.
 
-    def __init__(self, spec: BackboneSpec) -> None:
+    Args:
+        spec: the network.
+        folded: without batch norms, for weights that they were merged into.
+    """
+
+    def __init__(self, spec: BackboneSpec, folded: bool = False) -> None:
         super().__init__()
         self.spec = spec
-        self.stem = ConvBn(3, spec.stem, 3, 2)
+        self.stem = ConvBn(3, spec.stem, 3, 2, folded=folded)
         stages: list[nn.Module] = []
         inputs = spec.stem
         for stage in spec.stages:
             blocks: list[nn.Module] = []
             for i in range(stage.blocks):
                 stride = stage.stride if i == 0 else 1
-                blocks.append(
-                    InvertedResidual(inputs, stage.channels, stage.expand, stage.kernel, stride)
-                )
+                blocks.append(InvertedResidual(inputs, stage, stride, folded))
                 inputs = stage.channels
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.Sequential(*stages)
-        self.head = ConvBn(inputs, spec.features, 1) if spec.features else nn.Identity()
+        self.head = (
+            ConvBn(inputs, spec.features, 1, folded=folded) if spec.features else nn.Identity()
+        )
         self.width = spec.features or inputs
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from samespace_cloud.model import EmbeddingModel, ModelConfig
-from samespace_edge import CheckpointError, ConfigError, Fingerprint
-from samespace_export import ExportSpec, model_fingerprint
+from samespace_edge import Bundle, CheckpointError, ConfigError, Fingerprint
+from samespace_export import ExportSpec, model_fingerprint, torch_embedder
 
 SCHEMA = 1
 _CONFIG, _WEIGHTS = "checkpoint.json", "weights.safetensors"
@@ -113,6 +113,21 @@ class Checkpoint:
             )
         except (KeyError, ValueError, TypeError, RuntimeError, ConfigError) as error:
             raise CheckpointError(f"{folder} cannot be read: {error}") from None
+
+
+def reference(folder: str | Path, bundle: Bundle) -> Callable[[Any], Any]:
+    """What the torch model of a checkpoint makes of preprocessed pixels: uint8 RGB (N, H, W, 3)
+    to float32 unit vectors (N, D).
+
+    Raises `CheckpointError` where `bundle` was not exported from it.
+    """
+    checkpoint = Checkpoint.load(folder)
+    if checkpoint.fingerprint != bundle.manifest.fingerprint:
+        raise CheckpointError(
+            f"the checkpoint {folder} is {checkpoint.fingerprint.short}…; the bundle "
+            f"{bundle.manifest.name!r} was exported from {bundle.manifest.fingerprint.short}…"
+        )
+    return torch_embedder(checkpoint.model, checkpoint.export_spec(""))
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:

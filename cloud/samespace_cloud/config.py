@@ -38,6 +38,8 @@ class TrainConfig:
             see `samespace_cloud.views.steadied`.
         canvas: side at which pictures are decoded and augmented, in pixels.
         augmentation: of the views.
+        int8: weight of the agreement between the model and its int8 self; above 0 the model is
+            fine-tuned for int8 (see `samespace_cloud.quantized`).
         precision: `fp32`, or `bf16` for the student's forward pass.
         val_share: share of the train labels kept out to validate on; 0 trains on all.
         val_every: epochs between validations.
@@ -66,6 +68,7 @@ class TrainConfig:
     steady: float = 0.0
     canvas: int = 96
     augmentation: Augmentation = field(default_factory=Augmentation)
+    int8: float = 0.0
     precision: Literal["fp32", "bf16"] = "fp32"
     val_share: float = 0.1
     val_every: int = 1
@@ -86,6 +89,7 @@ class TrainConfig:
             "views": self.views >= 1,
             "mixed_views": 0 <= self.mixed_views < self.views,
             "steady": self.steady >= 0,
+            "int8": self.int8 >= 0,
             "canvas": self.canvas >= 16,
             "val_share": 0 <= self.val_share < 1,
             "val_every": self.val_every >= 1,

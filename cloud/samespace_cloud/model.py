@@ -21,12 +21,14 @@ class ModelConfig:
         input_size: side of the square input, in pixels.
         dim: width of the embedding.
         policy: how a picture becomes a square: `crop`, `squash` or `pad`.
+        folded: whether the batch norms are merged into the convolutions.
     """
 
     backbone: str
     input_size: int
     dim: int = 128
     policy: str = "crop"
+    folded: bool = False
 
     def __post_init__(self) -> None:
         backbone_spec(self.backbone)
@@ -38,7 +40,8 @@ class ModelConfig:
     @property
     def architecture(self) -> str:
         """The network as text; part of the fingerprint."""
-        return f"{self.backbone}-{self.input_size}px-{self.dim}d"
+        folded = "-folded" if self.folded else ""
+        return f"{self.backbone}-{self.input_size}px-{self.dim}d{folded}"
 
     @property
     def resize(self) -> Resize:
@@ -74,7 +77,7 @@ class EmbeddingModel(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.backbone = Backbone(backbone_spec(config.backbone))
+        self.backbone = Backbone(backbone_spec(config.backbone), config.folded)
         self.embed = nn.Linear(self.backbone.width, config.dim)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -67,6 +67,10 @@ class Solo(Students):
                 return F.normalize(weight.detach()).cpu()
         return None
 
+    def finished(self) -> EmbeddingModel:
+        """The model as it is kept."""
+        return self.model("model")
+
     @property
     def anchored(self) -> bool:
         """Whether a loss ties the model to another model's space."""
@@ -76,7 +80,9 @@ class Solo(Students):
         self, inputs: Mapping[int, Tensor], label: Tensor, taught: Tensor | None, done: float
     ) -> Tensor:
         """See `Students.loss`."""
-        embedding = self._embed("model", inputs, label.device).float()
+        return self._weighted(self._embed("model", inputs, label.device).float(), label, taught)
+
+    def _weighted(self, embedding: Tensor, label: Tensor, taught: Tensor | None) -> Tensor:
         seen = LossInputs(embedding, label, taught)
         terms = [w * loss(seen) for w, loss in zip(self._weights, self.losses, strict=True)]
         return torch.stack(terms).sum()

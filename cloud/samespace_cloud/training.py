@@ -22,6 +22,7 @@ from samespace_cloud.losses import LOSSES, LossContext
 from samespace_cloud.material import Material, Progress, homogeneous, read_material
 from samespace_cloud.model import EmbeddingModel
 from samespace_cloud.pretrained import load_pretrained
+from samespace_cloud.quantized import Int8Student, fold
 from samespace_cloud.students import CoTraining, Solo, Students
 from samespace_cloud.trainer import Trainer, Validate, best_device
 from samespace_cloud.views import Views, device_of, embed_pictures, steadied
@@ -119,6 +120,7 @@ def train_edge(
     cloud: Checkpoint,
     folder: str | Path,
     *,
+    start: Checkpoint | None = None,
     gallery_aware: bool = False,
     ridge_head: bool = False,
     progress: Progress = _silent,
@@ -130,6 +132,7 @@ def train_edge(
         config: how. A warning is given where no loss is anchored in the cloud's space.
         cloud: the model whose space it is; it stays as it is.
         folder: for checkpoint, log and what a stopped training resumes from.
+        start: an edge model of this space to go on from; `config.init` does not count then.
         gallery_aware: also learn from the test gallery's pictures, without their labels. Their
             owner always has them; report it as a setting of its own.
         ridge_head: start the head from the regression of the cloud's vectors on the features.
@@ -144,7 +147,7 @@ def train_edge(
         )
     unlabelled = dataset.gallery if gallery_aware else ()
     material = read_material(dataset, config, folder, unlabelled, progress, cloud.labels)
-    model = new_model(config, cloud.model)
+    model = _started(config, cloud, start)
     device = best_device()
     teacher = clone(cloud.model)
     title = "views of the cloud model"
@@ -167,7 +170,10 @@ def train_edge(
         margin=config.margin,
     )
     views.taught = steadied(views.taught, material.labels, views.plain, config.steady)
-    students = Solo(model, config.losses, context)
+    if config.int8:
+        students: Solo = Int8Student(fold(model), config.losses, context, config.int8)
+    else:
+        students = Solo(model, config.losses, context)
     if not students.anchored:
         names = ", ".join(name for name, _ in config.losses)
         warnings.warn(
@@ -196,7 +202,7 @@ def train_edge(
         config,
         folder,
         validate,
-        (str(cloud.fingerprint), str(ridge_head)),
+        (str(cloud.fingerprint), str(ridge_head), str(start and start.fingerprint)),
     )
     kept = trainer.run(progress)
     assert isinstance(kept, Solo)
@@ -206,8 +212,12 @@ def train_edge(
         if gallery_aware
         else "no",
     }
+    if start:
+        notes["went on from"] = f"{start.fingerprint.short}…"
+    if config.int8:
+        notes["fine-tuned for int8"] = "its weights lie on the int8 grid"
     checkpoint = Checkpoint(
-        model=kept.model("model"),
+        model=kept.finished(),
         role="edge",
         space=cloud.fingerprint,
         labels=material.names,
@@ -218,6 +228,23 @@ def train_edge(
     checkpoint.save(folder)
     trainer.finish()
     return checkpoint
+
+
+def _started(config: TrainConfig, cloud: Checkpoint, start: Checkpoint | None) -> EmbeddingModel:
+    """The edge model to begin with."""
+    if start is None:
+        return new_model(config, cloud.model)
+    if start.space != cloud.fingerprint:
+        raise ConfigError(
+            f"the model to go on from lies in space {start.space and start.space.short}…, "
+            f"the cloud model anchors {cloud.fingerprint.short}…"
+        )
+    if start.model.config != config.model:
+        raise ConfigError(
+            f"the model to go on from is a {start.model.config.architecture}, "
+            f"the settings are for a {config.model.architecture}"
+        )
+    return clone(start.model)
 
 
 def train_together(

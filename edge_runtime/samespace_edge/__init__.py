@@ -35,6 +35,7 @@ from samespace_edge._errors import (
 )
 from samespace_edge._identity import Fingerprint, ModelIdentity, canonical_json
 from samespace_edge._image import MAX_PIXELS, ImageSource, decode
+from samespace_edge._measure import Measured, load_measured, measure, save_measured
 from samespace_edge._resize import Pixels, Resize
 from samespace_edge._runtimes import RuntimeKind
 
@@ -64,6 +65,7 @@ __all__ = [
     "ImageTooLargeError",
     "InvalidVectorError",
     "Manifest",
+    "Measured",
     "ModelIdentity",
     "NotCertifiedError",
     "Pixels",
@@ -79,4 +81,7 @@ __all__ = [
     "canonical_json",
     "check_bundle",
     "decode",
+    "load_measured",
+    "measure",
+    "save_measured",
 ]

@@ -114,10 +114,12 @@ class Manifest:
         """Read a manifest; raises `BundleFormatError` or `UnsafePathError` with the culprit."""
         if not isinstance(value, dict):
             raise BundleFormatError("a manifest is a JSON object")
+        if value.get("schema") == 1:
+            value = _from_schema_1(value)
         if value.get("schema") != SCHEMA:
             raise BundleFormatError(
                 f"manifest schema {value.get('schema')!r} is not known to this version, which "
-                f"reads schema {SCHEMA}; upgrade samespace or export the bundle again"
+                f"reads schemas 1 and {SCHEMA}; upgrade samespace or export the bundle again"
             )
         expected = set(cls.__dataclass_fields__) | {"schema"}
         if unknown := sorted(set(value) - expected):
@@ -188,6 +190,15 @@ def folder_sha256(files: Mapping[str, str]) -> str:
 def _below(files: Mapping[str, str], folder: str) -> dict[str, str]:
     prefix = f"{folder}/"
     return {path[len(prefix) :]: sha for path, sha in files.items() if path.startswith(prefix)}
+
+
+def _from_schema_1(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Schema 1 had ONNX files only and named their runtime where the format stands now."""
+    variants = [
+        {**{k: v for k, v in variant.items() if k != "runtime"}, "format": "onnx"}
+        for variant in value.get("variants", [])
+    ]
+    return {**value, "schema": 2, "variants": variants}
 
 
 def preprocessing_json(

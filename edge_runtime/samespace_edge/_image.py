@@ -31,6 +31,7 @@ MAX_PIXELS = 64_000_000
 _WHITE = (255, 255, 255)
 # Not all that Pillow knows: some of its readers start other programs.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+_XMP = ("xmp", "XML:com.adobe.xmp")
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
@@ -109,7 +110,13 @@ def _to_rgb(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
     if image.width * image.height > max_pixels:
         raise _too_large(name, image.size, max_pixels)
     image.load()
-    image = ImageOps.exif_transpose(image)
+    # By EXIF alone: Pillow would also follow XMP, which no browser and no phone does.
+    xmp = {key: image.info.pop(key) for key in _XMP if key in image.info}
+    try:
+        upright = ImageOps.exif_transpose(image)
+    finally:
+        image.info.update(xmp)  # the picture may be the caller's
+    image = upright
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode in _SIXTEEN_BIT:

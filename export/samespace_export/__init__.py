@@ -12,6 +12,7 @@ from samespace_export._export import (
     ExportSpec,
     export_bundle,
     model_fingerprint,
+    torch_embedder,
 )
 from samespace_export._sensitivity import LayerError, Quantization
 from samespace_export._targets import TARGETS, Target, select_targets
@@ -30,4 +31,5 @@ __all__ = [
     "export_bundle",
     "model_fingerprint",
     "select_targets",
+    "torch_embedder",
 ]

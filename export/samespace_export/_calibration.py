@@ -13,7 +13,7 @@ from samespace_edge import ConfigError, ImageError, ImageSource, Resize, decode
 MINIMUM = 16
 """Fewest pictures that ranges are taken from."""
 
-PERCENTILES = (100.0, 99.99, 99.9)
+PERCENTILES = (100.0, 99.99, 99.9, 99.5)
 """What is tried where no percentile is given."""
 
 Ranges = dict[str, tuple[float, float]]

@@ -76,10 +76,6 @@ class Converter:
         """The TFLite file in fp32."""
         return _tflite.to_tflite(self.deployed, *self.size)
 
-    def onnx_fp16(self) -> bytes:
-        """The ONNX file in fp16."""
-        return _onnx.to_onnx(self.deployed.halved(), *self.size)
-
     def int8(self, format_: str) -> bytes:
         """The int8 file of a format."""
         if self.calibration is None:
@@ -100,7 +96,7 @@ class Converter:
 
 _CONVERSIONS: dict[str, Callable[[Converter], bytes | dict[str, bytes]]] = {
     "onnx-fp32": lambda c: c.onnx,
-    "onnx-fp16": lambda c: c.onnx_fp16(),
+    "onnx-fp16": lambda c: _onnx.to_fp16(c.onnx),
     "onnx-int8": lambda c: c.int8("onnx"),
     "tflite-fp32": lambda c: c.tflite,
     "tflite-fp16": lambda c: _tflite.to_fp16(c.tflite),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,7 @@ from samespace_edge._runtimes import INPUT, OUTPUT
 from samespace_export._deployed import Deployed
 from samespace_export._quiet import quiet
 
-# The L2 normalisation: the sum of squares of a wide embedding leaves the range of fp16.
-_TAIL = {"reduce_sum", "reduce_sum_square", "reduce_l2_norm", "square", "sqrt", "real_div"}
+_WEIGHTED = {"conv", "conv_transpose", "linear", "matmul"}
 
 
 def to_coreml(deployed: Deployed, height: int, width: int, precision: str) -> dict[str, bytes]:
@@ -31,16 +32,23 @@ def to_coreml(deployed: Deployed, height: int, width: int, precision: str) -> di
         program = torch.export.export(deployed, (example,)).run_decompositions({})
         compute: Any = ct.precision.FLOAT32
         if precision != "fp32":
-            compute = ct.transform.FP16ComputePrecision(op_selector=lambda op: not _is_tail(op))
+            compute = ct.transform.FP16ComputePrecision(op_selector=_Before(_WEIGHTED))
         image = ct.ImageType(INPUT, example.shape, color_layout=ct.colorlayout.RGB)
-        model = ct.convert(
-            program,
-            inputs=[image],
-            outputs=[ct.TensorType(OUTPUT, dtype=float)],
-            minimum_deployment_target=ct.target.iOS16,
-            compute_precision=compute,
-            skip_model_load=True,
-        )
+        failure = ""
+        try:
+            model = ct.convert(
+                program,
+                inputs=[image],
+                outputs=[ct.TensorType(OUTPUT, dtype=float)],
+                minimum_deployment_target=ct.target.iOS16,
+                compute_precision=compute,
+                skip_model_load=True,
+            )
+        except Exception as error:
+            failure = str(error) or repr(error)
+        if failure:
+            gc.collect()  # temporary folders that the converter leaves to it, with a warning
+            raise RuntimeError(failure)
         if precision == "int8":
             config = cto.OpLinearQuantizerConfig(mode="linear_symmetric")
             model = cto.linear_quantize_weights(model, cto.OptimizationConfig(config))
@@ -54,5 +62,19 @@ def to_coreml(deployed: Deployed, height: int, width: int, precision: str) -> di
             }
 
 
-def _is_tail(op: Any) -> bool:
-    return op.op_type in _TAIL
+class _Before:
+    """Whether an operation is one of some types, or comes before one of them.
+
+    What comes behind the last layer with weights is the L2 normalisation, whose sum of squares
+    leaves the range of fp16: a vector of length 256 would become 0.
+    """
+
+    def __init__(self, types: Collection[str]) -> None:
+        self._types = types
+        self._known: dict[int, bool] = {}
+
+    def __call__(self, op: Any) -> bool:
+        if id(op) not in self._known:
+            following = (child for output in op.outputs for child in output.child_ops)
+            self._known[id(op)] = op.op_type in self._types or any(map(self, following))
+        return self._known[id(op)]

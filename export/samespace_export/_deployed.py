@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from copy import copy, deepcopy
+from copy import copy
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,6 @@ class Deployed(nn.Module):
         super().__init__()
         self.module = module
         self.takes_planes = False
-        self.dtype = torch.float32
         self.scale: Tensor
         self.shift: Tensor
         scale = 1.0 / (255.0 * torch.tensor(std, dtype=torch.float32))
@@ -33,13 +32,6 @@ class Deployed(nn.Module):
         self.register_buffer("scale", scale.view(1, 3, 1, 1))
         self.register_buffer("shift", shift.view(1, 3, 1, 1))
         self.eval()
-
-    def halved(self) -> Deployed:
-        """The same with a module that computes in fp16; pixels and L2 stay in fp32."""
-        other = deepcopy(self)
-        other.module.half()
-        other.dtype = torch.float16
-        return other
 
     def planar(self) -> Deployed:
         """The same, but for float 0 to 255 (N, 3, H, W): what Core ML makes of an image."""
@@ -50,8 +42,7 @@ class Deployed(nn.Module):
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """See the class."""
         x = image if self.takes_planes else image.permute(0, 3, 1, 2).to(torch.float32)
-        x = (x * self.scale + self.shift).to(self.dtype)
-        y: Tensor = self.module(x).to(torch.float32)
+        y: Tensor = self.module(x * self.scale + self.shift)
         norm = y.square().sum(dim=1, keepdim=True).sqrt().clamp_min(EPSILON)
         return {OUTPUT: y / norm}
 

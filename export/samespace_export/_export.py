@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from samespace_edge import (
@@ -107,6 +108,20 @@ def model_fingerprint(module: nn.Module, spec: ExportSpec, dim: int) -> Fingerpr
     return Fingerprint.of(
         _weights_sha256(module), preprocessing, output_json(dim, spec.architecture)
     )
+
+
+def torch_embedder(
+    module: nn.Module, spec: ExportSpec
+) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    """The model as `export_bundle` would ship it, in torch: preprocessed pixels, uint8 RGB
+    (N, H, W, 3), to float32 unit vectors (N, D). What every file is compared with."""
+    deployed = Deployed(module.cpu().eval(), spec.mean, spec.std)
+
+    def embed(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        vectors: NDArray[np.float32] = deployed.embed(torch.from_numpy(pixels)).numpy()
+        return vectors
+
+    return embed
 
 
 def export_bundle(

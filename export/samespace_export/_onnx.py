@@ -16,6 +16,10 @@ from samespace_export._quiet import quiet
 
 OPSET = 20
 
+_LARGEST_HALF = float(np.finfo(np.float16).max)
+# Below this many values, a conversion takes more bytes than it saves.
+_SMALLEST_HALVED = 64
+
 # Layers with weights: what int8 speeds up, and what the sensitivity sweep looks at.
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # These run in int8 between two int8 layers; alone they would only add conversions.
@@ -55,6 +59,32 @@ def to_onnx(deployed: Deployed, height: int, width: int) -> bytes:
     return bytes(model.SerializeToString())
 
 
+def to_fp16(fp32: bytes) -> bytes:
+    """The same file with its weights in fp16, widened again when a runtime loads it.
+
+    Arithmetic stays in fp32: few processors have any for fp16, and onnxruntime would convert to
+    and fro around every operation, rounding each time.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    model = onnx.load_from_string(fp32)
+    widening = []
+    for initializer in model.graph.initializer:
+        values = numpy_helper.to_array(initializer)
+        if initializer.data_type != TensorProto.FLOAT or values.size < _SMALLEST_HALVED:
+            continue
+        name = initializer.name
+        half = np.clip(values, -_LARGEST_HALF, _LARGEST_HALF).astype(np.float16)
+        initializer.CopyFrom(numpy_helper.from_array(half, f"{name}.fp16"))
+        widening.append(helper.make_node("Cast", [f"{name}.fp16"], [name], to=TensorProto.FLOAT))
+    nodes = [*widening, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
 def to_int8(
     fp32: bytes, ranges: Ranges, keep_float: Collection[str] = (), only: str | None = None
 ) -> bytes:
@@ -73,14 +103,14 @@ def to_int8(
         from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
         model = onnx.load_from_string(fp32)
-        excluded = _outside(fp32)
+        spared = set(keep_float) | (set(onnx_layers(fp32)) - {only} if only else set())
+        excluded = _outside(model, spared)
         layers: dict[str, str | None] = {}  # by their outputs
         for node in model.graph.node:
             merged = node.op_type in _ACTIVATIONS and node.input[0] in layers
             layer = layers[node.input[0]] if merged else _layer(node)
             layers[node.output[0]] = layer
-            alone = only is not None and layer != only
-            if alone or (layer is not None and layer in keep_float):
+            if layer in spared or (only and layer is None):
                 excluded.add(node.name)
         data = {
             name: (np.array(low, np.float32), np.array(high, np.float32))
@@ -147,12 +177,15 @@ def _layer(node: Any) -> str | None:
     return str(node.input[1]).removeprefix("module.").removesuffix(".weight")
 
 
-def _outside(fp32: bytes) -> set[str]:
-    """Nodes before the first layer with weights and behind the last one: pixels and L2."""
-    import onnx
-
-    nodes = list(onnx.load_from_string(fp32).graph.node)
-    weighted = [i for i, node in enumerate(nodes) if node.op_type in WEIGHTED]
-    if not weighted:
+def _outside(model: Any, spared: Collection[str]) -> set[str]:
+    """Nodes before the first layer that is to be quantised and behind the last one: at least the
+    pixels and the L2 normalisation."""
+    nodes = list(model.graph.node)
+    inside = [i for i, node in enumerate(nodes) if _layer(node) not in (None, *spared)]
+    if not inside:
         return {node.name for node in nodes}
-    return {node.name for node in [*nodes[: weighted[0]], *nodes[weighted[-1] + 1 :]]}
+    # What is merged into the last layer still belongs to it.
+    last = inside[-1] + 1
+    if last < len(nodes) and nodes[last].op_type in _ACTIVATIONS:
+        last += 1
+    return {node.name for node in [*nodes[: inside[0]], *nodes[last:]]}

@@ -43,7 +43,7 @@ TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
         Target("onnx", "fp32", "model.onnx", "export", _ORT, "all fp32"),
-        Target("onnx", "fp16", "model.fp16.onnx", "export", _ORT, "all fp16; pixels and L2 fp32"),
+        Target("onnx", "fp16", "model.fp16.onnx", "export", _ORT, "weights fp16, rest fp32"),
         Target("onnx", "int8", "model.int8.onnx", "export", _ORT, _INT8, calibrated=True),
         Target("tflite", "fp32", "model.tflite", "tflite", _LITE, "all fp32"),
         Target("tflite", "fp16", "model.fp16.tflite", "tflite", _LITE, "weights fp16, rest fp32"),

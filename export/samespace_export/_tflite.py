@@ -20,6 +20,7 @@ from samespace_export._deployed import Deployed
 from samespace_export._quiet import quiet
 
 _LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 _ROOT = f"{Deployed.__module__}.{Deployed.__qualname__}"
 # Tensors that no module of the model made: the pixels before it, the L2 normalisation behind it.
 _OUTSIDE = rf"^({re.escape(_ROOT)};\d*;?)+$|^serving_default"
@@ -75,6 +76,9 @@ def to_int8(
     quantizer.add_static_config(every, Op.ALL_SUPPORTED, activation_num_bits=8, weight_num_bits=8)
     spared = [(_OUTSIDE, Op.ALL_SUPPORTED), (".*", Op.INPUT), (".*", Op.OUTPUT)]
     spared += [(re.escape(scope), Op.ALL_SUPPORTED) for scope in keep_float]
+    if only is None:
+        outside = _outside(fp32, keep_float)
+        spared += [(f"^{re.escape(name)};?$", Op.ALL_SUPPORTED) for name in outside]
     for pattern, operation in spared:
         quantizer.update_quantization_recipe(
             pattern, operation, algorithm_key=AlgorithmName.NO_QUANTIZE
@@ -128,6 +132,21 @@ def tflite_ranges(fp32: bytes, calibration: Calibration) -> dict[float, Ranges]:
             yield found
 
     return measure_ranges(values(), calibration.percentiles)
+
+
+def _outside(fp32: bytes, keep_float: Collection[str]) -> list[str]:
+    """Outputs of operations before the first layer in int8 and behind the last one."""
+    interpreter = _interpreter(fp32)
+    names = {d["index"]: str(d["name"]) for d in interpreter.get_tensor_details()}
+    # The last entry is the delegate that XNNPACK put in the place of the others.
+    operations = [op for op in interpreter._get_ops_details() if op["op_name"] != "DELEGATE"]
+    outputs = [names[int(op["outputs"][0])] for op in operations]
+    inside = [
+        i
+        for i, op in enumerate(operations)
+        if op["op_name"] in _WEIGHTED and not any(scope in outputs[i] for scope in keep_float)
+    ]
+    return [*outputs[: inside[0]], *outputs[inside[-1] + 1 :]] if inside else outputs
 
 
 def _scope(deployed: Deployed, path: str) -> str:

@@ -141,7 +141,7 @@ def test_unknown_variant_and_runtime(copied: Path) -> None:
     manifest = json.loads((copied / "manifest.json").read_text())
     with pytest.raises(RuntimeUnavailableError, match="no runtime 'abacus'; it has: onnxruntime"):
         Embedder(copied, runtime="abacus")
-    with pytest.raises(ConfigError, match="ai_edge_litert runs tflite files; .* has: onnx-fp32"):
+    with pytest.raises(ConfigError, match=r"ai_edge_litert runs tflite files; .* has: onnx-fp32"):
         Embedder(copied, runtime="ai_edge_litert")
     manifest["variants"][0]["format"] = "abacus"
     edit(copied, **manifest)

@@ -174,6 +174,18 @@ def test_resize_is_the_one_that_is_defined_to_the_bit(seed: int, policy: ResizeP
     assert np.array_equal(resize(pixels), triangle(cut, resize.width, resize.height))
 
 
+@pytest.mark.parametrize("kind", ["jpeg", "webp"])
+def test_orientation_is_exifs_alone(kind: str, plain: Image.Image) -> None:
+    xmp = (
+        b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-'
+        b'syntax-ns#"><rdf:Description tiff:Orientation="6" xmlns:tiff="http://ns.adobe.com/tiff/'
+        b'1.0/"/></rdf:RDF></x:xmpmeta>'
+    )
+    with Image.open(io.BytesIO(encoded(plain, kind, xmp=xmp))) as image:
+        assert decode(image).shape == RED_TO_BLUE.shape
+        assert image.info["xmp"] == xmp
+
+
 def test_what_is_cut_off_has_no_influence() -> None:
     pixels = np.zeros((10, 30, 3), np.uint8)
     pixels[:, 10:20] = 100

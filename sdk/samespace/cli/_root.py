@@ -19,6 +19,7 @@ _OWN = {
     "data": "samespace.cli.data:data",
     "embed": "samespace.cli.embed:embed",
     "gallery": "samespace.cli.gallery:gallery",
+    "parity": "samespace.cli.parity:parity_command",
     "verify": "samespace.cli.verify:verify_command",
 }
 

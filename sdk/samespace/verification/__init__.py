@@ -1,6 +1,17 @@
 """Verification: the matrix, the criterion, flips, thresholds, cost; as report and certificate."""
 
 from samespace._machine import machine
+from samespace.verification._parity import parity, query_pixels
+from samespace.verification._parity_render import parity_verdict, write_parity
+from samespace.verification._parity_report import (
+    FLOORS,
+    LEGEND,
+    Figures,
+    Floor,
+    ParityFlip,
+    ParityReport,
+    ParityRow,
+)
 from samespace.verification._render import to_html, to_markdown, verdict, write_report
 from samespace.verification._report import (
     Cell,
@@ -15,18 +26,29 @@ from samespace.verification._report import (
 from samespace.verification._verify import verify
 
 __all__ = [
+    "FLOORS",
+    "LEGEND",
     "Cell",
     "Criterion",
     "Estimate",
     "Example",
+    "Figures",
     "FlipCount",
+    "Floor",
     "ModelEntry",
+    "ParityFlip",
+    "ParityReport",
+    "ParityRow",
     "Report",
     "Threshold",
     "machine",
+    "parity",
+    "parity_verdict",
+    "query_pixels",
     "to_html",
     "to_markdown",
     "verdict",
     "verify",
+    "write_parity",
     "write_report",
 ]

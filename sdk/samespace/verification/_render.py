@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from PIL import Image
 
 from samespace._dataset import Dataset
 from samespace.verification._plots import cost_plot, matrix_plot, score_plot
-from samespace.verification._report import METRIC_NAMES, METRICS, Criterion, Estimate, Report
+from samespace.verification._report import METRIC_NAMES, METRICS, Criterion, Report
+from samespace.verification._templates import template
 from samespace_edge import DataError, ImageError
 from samespace_edge._image import decode_image
 
@@ -21,7 +22,7 @@ _THUMBNAIL = 72
 
 def to_markdown(report: Report) -> str:
     """The report as Markdown, without pictures."""
-    return str(_template("report.md.j2", autoescape=False).render(**_context(report)))
+    return str(template("report.md.j2", autoescape=False).render(**_context(report)))
 
 
 def to_html(report: Report, dataset: Dataset | None = None) -> str:
@@ -35,9 +36,9 @@ def to_html(report: Report, dataset: Dataset | None = None) -> str:
         "cost": _data_url(cost_plot(report), "png"),
         "scores": [_data_url(score_plot(t), "png") for t in report.thresholds],
     }
-    template = _template("report.html.j2", autoescape=True)
+    page = template("report.html.j2", autoescape=True)
     thumbnails = _thumbnails(report, dataset)
-    return str(template.render(**_context(report), plots=plots, thumbnails=thumbnails))
+    return str(page.render(**_context(report), plots=plots, thumbnails=thumbnails))
 
 
 def write_report(report: Report, folder: str | Path, dataset: Dataset | None = None) -> None:
@@ -81,35 +82,6 @@ def _context(report: Report) -> dict[str, Any]:
         "metrics": [(m, METRIC_NAMES[m]) for m in METRICS],
         "cards": [(m.label, dict(m.card)) for m in report.models if m.card],
     }
-
-
-def _template(name: str, autoescape: bool) -> Any:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("samespace.verification", "templates"),
-        autoescape=autoescape,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    filters: dict[str, Callable[..., str]] = {
-        "share": lambda v: f"{v:.3f}",
-        "signed": lambda v: f"{v:+.3f}",
-        "percent": lambda v: f"{100 * v:.2f} %",
-        "mmacs": lambda v: f"{v / 1e6:.1f}",
-        "mib": lambda v: f"{v / 2**20:.2f}",
-        "ms": lambda v: f"{v:.2f}",
-        "times": lambda v: f"{v:.1f}×",
-        "interval": _interval,
-        "cell": lambda text: str(text).replace("|", "\\|").replace("\n", " "),
-    }
-    environment.filters.update(filters)
-    return environment.get_template(name)
-
-
-def _interval(estimate: Estimate) -> str:
-    return f"[{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
 def _thumbnails(report: Report, dataset: Dataset | None) -> Mapping[str, str]:

@@ -1,0 +1,176 @@
+"""Fine-tuning for int8: the model learns with the rounding that its int8 files will have.
+
+Weights and activations pass through int8 and back in the forward pass, with the gradient of the
+identity (Jacob et al. 2018, section 3). What comes out is an ordinary float model whose weights lie
+on the int8 grid already, so that no file, in any format, has to round them again: what is left of
+int8 is the rounding of the activations, and to that the model was made insensitive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from samespace_cloud.backbones import ConvBn, InvertedResidual
+from samespace_cloud.losses import LossContext
+from samespace_cloud.model import EmbeddingModel
+from samespace_cloud.students import Solo
+
+_LEVELS = 127
+_SMALLEST = 1e-8
+# Share of the values that is cut off at either end, and how many values it is taken from.
+_TAIL = 5e-4
+_SAMPLE = 20_000
+
+
+def fold(model: EmbeddingModel) -> EmbeddingModel:
+    """The same function with every batch norm merged into the convolution before it."""
+    folded = EmbeddingModel(replace(model.config, folded=True))
+    with torch.no_grad():
+        for target, source in zip(_conv_bns(folded), _conv_bns(model), strict=True):
+            norm = source.norm
+            assert isinstance(norm, nn.BatchNorm2d)
+            assert target.conv.bias is not None
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+            target.conv.weight.copy_(source.conv.weight * scale[:, None, None, None])
+            target.conv.bias.copy_(norm.bias - norm.running_mean * scale)
+        folded.embed.load_state_dict(model.embed.state_dict())
+    return folded.train(model.training)
+
+
+class Int8Student(Solo):
+    """One folded model under its losses, computed twice: with int8's rounding and without.
+
+    L = loss(int8) + loss(float) + agree * mean(1 - cos(int8, float))
+
+    The losses pull both towards the cloud's embeddings; the last term makes the file that is
+    shipped find what the model that was trained finds.
+
+    Args:
+        model: from `fold`.
+        losses, context: as for `Solo`.
+        agree: weight of the last term.
+    """
+
+    def __init__(
+        self,
+        model: EmbeddingModel,
+        losses: Sequence[tuple[str, float]],
+        context: LossContext,
+        agree: float,
+    ) -> None:
+        super().__init__(model, losses, context)
+        self._agree = agree
+        for module in list(model.modules()):
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                parametrize.register_parametrization(module, "weight", _OnGrid())
+        for module in list(model.modules()):
+            if isinstance(module, ConvBn) or (
+                isinstance(module, InvertedResidual) and module.shortcut
+            ):
+                module.add_module("rounding", _Rounding())
+                module.register_forward_hook(_round_output)
+
+    def loss(
+        self, inputs: Mapping[int, Tensor], label: Tensor, taught: Tensor | None, done: float
+    ) -> Tensor:
+        """See `Students.loss`."""
+        rounded = self._embed("model", inputs, label.device).float()
+        with self._unrounded():
+            exact = self._embed("model", inputs, label.device).float()
+        agreement = 1 - F.cosine_similarity(rounded, exact).mean()
+        total: Tensor = (
+            self._weighted(rounded, label, taught)
+            + self._weighted(exact, label, taught)
+            + self._agree * agreement
+        )
+        return total
+
+    def finished(self) -> EmbeddingModel:
+        """A plain float model, with its weights on the int8 grid."""
+        trained = self.model("model")
+        plain = EmbeddingModel(trained.config)
+        state = {k: v for k, v in trained.state_dict().items() if k in plain.state_dict()}
+        for path, module in trained.named_modules():
+            if parametrize.is_parametrized(module, "weight"):
+                weight = module.weight
+                assert isinstance(weight, Tensor)
+                state[f"{path}.weight"] = weight.detach()
+        plain.load_state_dict(state)
+        return plain.eval()
+
+    @contextmanager
+    def _unrounded(self) -> Iterator[None]:
+        roundings = [m for m in self.modules() if isinstance(m, _Rounding)]
+        for rounding in roundings:
+            rounding.active = False
+        try:
+            yield
+        finally:
+            for rounding in roundings:
+                rounding.active = True
+
+
+# A function of its own, not a method: copies of the model must round with their own ranges.
+def _round_output(module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+    rounded: Tensor = module.get_submodule("rounding")(output)
+    return rounded
+
+
+class _OnGrid(nn.Module):
+    """Weights (out, ...) rounded to 255 levels per output channel, symmetric about 0."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        largest = weight.detach().abs().flatten(1).amax(1)
+        scale = (largest / _LEVELS).clamp_min(_SMALLEST)
+        zero = torch.zeros_like(scale, dtype=torch.int32)
+        return torch.fake_quantize_per_channel_affine(weight, scale, zero, 0, -_LEVELS, _LEVELS)
+
+
+class _Rounding(nn.Module):
+    """Activations rounded to 256 levels, 0 among them, between ends that nearly all values lie in.
+
+    Not between the extremes: a few of them would take the levels from all others, and a model that
+    learns with them cut off learns to do without.
+    """
+
+    def __init__(self, momentum: float = 0.05) -> None:
+        super().__init__()
+        self.active = True
+        self.momentum = momentum
+        self.low: Tensor
+        self.high: Tensor
+        self.register_buffer("low", torch.zeros(()))
+        self.register_buffer("high", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.active:
+            return x
+        if self.training:
+            self._observe(x.detach())
+        scale = ((self.high - self.low) / 255).clamp_min(_SMALLEST)
+        zero = torch.round(-self.low / scale).clamp(0, 255).to(torch.int32)
+        return torch.fake_quantize_per_tensor_affine(x, scale, zero, 0, 255)
+
+    def _observe(self, x: Tensor) -> None:
+        values = x.float().flatten()
+        values = values[:: max(1, values.numel() // _SAMPLE)]
+        ends = torch.quantile(values, values.new_tensor([_TAIL, 1 - _TAIL]))
+        low, high = ends[0].clamp_max(0), ends[1].clamp_min(0)
+        first = bool(self.high == self.low)
+        weight = 1.0 if first else self.momentum
+        self.low.lerp_(low, weight)
+        self.high.lerp_(high, weight)
+
+
+def _conv_bns(model: EmbeddingModel) -> Iterator[ConvBn]:
+    return (m for m in model.modules() if isinstance(m, ConvBn))
