@@ -34,6 +34,25 @@ test: $(READY) ## the fast tests (under 5 minutes)
 test-slow: $(READY) ## the end-to-end tests that take minutes
 	$(BIN)/python -m pytest -q -m slow
 
+TFLITE := .venv-tflite
+$(TFLITE)/.ready: pyproject.toml constraints-tflite.txt
+	test -x $(TFLITE)/bin/python || $(PYTHON) -m venv $(TFLITE)
+	$(TFLITE)/bin/pip --disable-pip-version-check -q install -c constraints-tflite.txt -e ".[tflite-runtime]" pytest
+	touch $@
+
+.PHONY: test-tflite-runtime
+test-tflite-runtime: $(READY) $(TFLITE)/.ready ## the edge runtime on tflite-runtime, in its own environment
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.make_bundle build/tflite.bundle onnx-fp32 \
+		tflite-fp32 tflite-fp16 tflite-dynamic tflite-int8
+	SAMESPACE_TFLITE_BUNDLE=build/tflite.bundle \
+		$(TFLITE)/bin/python -m pytest -q --noconftest -o addopts= tests/edge_runtime/test_tflite_runtime.py
+
+CHROMIUM ?= /usr/bin/chromium
+.PHONY: test-web
+test-web: $(READY) ## the browser package, in real headless Chromium (needs node and Debian's chromium)
+	cd edge_runtime/web && npm ci --no-audit --no-fund && \
+		PYTHON=$(CURDIR)/$(BIN)/python CHROMIUM=$(CHROMIUM) npm test
+
 .PHONY: lint
 lint: $(READY) ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
@@ -58,4 +77,4 @@ bench: $(READY) ## measure overhead and opening (minutes; writes benchmarks/resu
 
 .PHONY: clean
 clean: ## remove what demo and tests left here; the .venv stays
-	rm -rf demo-out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf demo-out build .venv-tflite edge_runtime/web/node_modules edge_runtime/web/dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -8,6 +8,7 @@ int8 is the rounding of the activations, and to that the model was made insensit
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -174,3 +175,60 @@ class _Rounding(nn.Module):
 
 def _conv_bns(model: EmbeddingModel) -> Iterator[ConvBn]:
     return (m for m in model.modules() if isinstance(m, ConvBn))
+
+
+def equalise(model: EmbeddingModel, pictures: Tensor, share: float = 1.0) -> EmbeddingModel:
+    """The same function with the channels between the blocks brought to one range.
+
+    int8 has one range for all channels of a tensor, so a channel with small values is left few
+    levels. Between blocks nothing but linear layers stand, and what a channel is divided by where
+    it is made, the weights that read it can be multiplied with (Nagel et al. 2019, section 4.1).
+
+    Args:
+        model: from `fold`.
+        pictures: normalised (N, 3, S, S), to measure the ranges on.
+        share: 1 brings all channels to one range, 0 leaves them.
+    """
+    model = copy.deepcopy(model).eval()
+    stages: list[list[Any]] = [list(stage.children()) for stage in model.backbone.stages]
+    largest: list[Tensor] = [torch.zeros(()) for _ in stages]
+
+    def watch(place: int) -> Any:
+        def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            seen = output.abs().amax((0, 2, 3))
+            largest[place] = torch.maximum(largest[place], seen)
+
+        return hook
+
+    hooks = [
+        block.register_forward_hook(watch(place))
+        for place, stage in enumerate(stages)
+        for block in stage
+    ]
+    with torch.no_grad():
+        for start in range(0, len(pictures), 64):
+            model(pictures[start : start + 64])
+        for hook in hooks:
+            hook.remove()
+        for place, stage in enumerate(stages):
+            factor = (largest[place] / largest[place].amax()).clamp_min(1e-3) ** share
+            for block in stage:
+                block.project.conv.weight /= factor[:, None, None, None]
+                block.project.conv.bias /= factor
+            for reader in _readers(model, stages, place):
+                if reader.shape[1] == len(factor):
+                    reader *= factor.view(1, -1, *[1] * (reader.dim() - 2))
+                else:  # depthwise
+                    reader *= factor[:, None, None, None]
+    return model
+
+
+def _readers(model: EmbeddingModel, stages: list[list[Any]], place: int) -> Iterator[Tensor]:
+    """Weights that read what a stage's blocks make."""
+    following = stages[place][1:] + (stages[place + 1][:1] if place + 1 < len(stages) else [])
+    for block in following:
+        first = block.expand if isinstance(block.expand, ConvBn) else block.depthwise
+        yield first.conv.weight
+    if place + 1 == len(stages):
+        head = model.backbone.head
+        yield head.conv.weight if isinstance(head, ConvBn) else model.embed.weight

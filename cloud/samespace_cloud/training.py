@@ -22,10 +22,17 @@ from samespace_cloud.losses import LOSSES, LossContext
 from samespace_cloud.material import Material, Progress, homogeneous, read_material
 from samespace_cloud.model import EmbeddingModel
 from samespace_cloud.pretrained import load_pretrained
-from samespace_cloud.quantized import Int8Student, fold
+from samespace_cloud.quantized import Int8Student, equalise, fold
 from samespace_cloud.students import CoTraining, Solo, Students
 from samespace_cloud.trainer import Trainer, Validate, best_device
-from samespace_cloud.views import Views, device_of, embed_pictures, steadied
+from samespace_cloud.views import (
+    Views,
+    device_of,
+    embed_pictures,
+    normalised,
+    resized,
+    steadied,
+)
 from samespace_edge import ConfigError
 
 
@@ -171,7 +178,8 @@ def train_edge(
     )
     views.taught = steadied(views.taught, material.labels, views.plain, config.steady)
     if config.int8:
-        students: Solo = Int8Student(fold(model), config.losses, context, config.int8)
+        prepared = equalise(fold(model), _sample(material, model))
+        students: Solo = Int8Student(prepared, config.losses, context, config.int8)
     else:
         students = Solo(model, config.losses, context)
     if not students.anchored:
@@ -228,6 +236,13 @@ def train_edge(
     checkpoint.save(folder)
     trainer.finish()
     return checkpoint
+
+
+def _sample(material: Material, model: EmbeddingModel, count: int = 512) -> Tensor:
+    """Normalised pictures from all over the material, to measure ranges on."""
+    pictures = torch.from_numpy(material.pictures[:: max(1, len(material.pictures) // count)])
+    size = model.config.input_size
+    return normalised(resized(pictures.permute(0, 3, 1, 2), size), model, torch.device("cpu"))
 
 
 def _started(config: TrainConfig, cloud: Checkpoint, start: Checkpoint | None) -> EmbeddingModel:

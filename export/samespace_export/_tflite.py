@@ -55,6 +55,9 @@ def to_dynamic(fp32: bytes) -> bytes:
 
     quantizer = _quantizer(fp32)
     quantizer.add_dynamic_config(".*", Op.ALL_SUPPORTED, num_bits=8)
+    # tflite-runtime 2.14 takes the first channel's scale for all channels of a fully connected
+    # layer that is computed like this, without a word; weights that are widened first are safe.
+    quantizer.add_weight_only_config(".*", Op.FULLY_CONNECTED, num_bits=8)
     return _finish(quantizer)
 
 

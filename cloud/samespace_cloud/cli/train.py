@@ -162,6 +162,67 @@ def edge(
 
 
 @train.command()
+@click.argument("dataset")
+@click.option("--edge", "edge_path", required=True, help="Checkpoint of the edge model.")
+@click.option("--cloud", "cloud_path", required=True, help="Checkpoint of its cloud model.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Checkpoint folder.")
+@click.option("--epochs", type=int, help="Passes over the pictures.  [default: 12]")
+@click.option("--lr", type=float, help="Peak learning rate.  [default: 0.0005]")
+@click.option("--agree", type=float, help="Weight of agreeing with itself.  [default: 30]")
+@click.option("--gallery-aware", is_flag=True, help="Also learn from the gallery, unlabelled.")
+@click.option("--seed", default=0, show_default=True, help="Of order and views.")
+@json_option
+def int8(
+    dataset: str,
+    edge_path: str,
+    cloud_path: str,
+    out: Path,
+    epochs: int | None,
+    lr: float | None,
+    agree: float | None,
+    gallery_aware: bool,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Fine-tune an edge model so that its int8 files find what it finds.
+
+    The result is an edge model of its own, in the same space, with weights on the int8 grid: export
+    it in every precision, and use it instead of the one that it comes from.
+
+    \b
+    Example:
+      samespace train int8 shop.csv --edge runs/edge --cloud runs/cloud --out runs/int8
+      samespace export runs/int8 edge.bundle --to onnx,tflite --precision fp32,int8 \\
+        --calibrate shop.csv
+    """
+    from dataclasses import replace
+
+    from samespace_cloud.checkpoint import Checkpoint
+    from samespace_cloud.demo import canvas_for
+    from samespace_cloud.recipes import demo_recipe, int8_recipe
+    from samespace_cloud.training import train_edge
+
+    teacher, start = Checkpoint.load(cloud_path), Checkpoint.load(edge_path)
+    data = _opened(dataset)
+    canvas = canvas_for(data, teacher.model.config.input_size)
+    base = int8_recipe(demo_recipe(seed, canvas=canvas).edge)
+    config = replace(
+        base, model=start.model.config, **_said({"epochs": epochs, "lr": lr, "int8": agree})
+    )
+    with progress_bar() as progress:
+        checkpoint = train_edge(
+            data,
+            config,
+            teacher,
+            out,
+            start=start,
+            gallery_aware=gallery_aware,
+            progress=progress,
+        )
+    _print(checkpoint, out, as_json)
+
+
+@train.command()
 @_shared
 @click.option("--pretrained", is_flag=True, help="Start from ImageNet weights (extra: pretrained).")
 @click.option("--edge-backbone", default="lite0-edge", show_default=True)
