@@ -16,7 +16,21 @@ import numpy as np
 from samespace.verification import machine
 
 RESULTS = Path(__file__).parent / "results"
-_PACKAGES = ("samespace", "numpy", "onnxruntime", "faiss-cpu", "torch", "hnswlib", "usearch")
+_PACKAGES = (
+    "samespace",
+    "numpy",
+    "pillow",
+    "onnxruntime",
+    "ai-edge-litert",
+    "torch",
+    "faiss-cpu",
+    "hnswlib",
+    "usearch",
+    "opencv-python-headless",
+    "openvino",
+    "ncnn",
+    "pnnx",
+)
 
 
 def write(

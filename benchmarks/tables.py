@@ -129,6 +129,141 @@ def open_table(result: Result) -> str:
     return markdown(header, rows) + where(result)
 
 
+def parity_table(result: Result) -> str:
+    """Every file in every runtime, by model."""
+    models = dict.fromkeys(r["model"] for r in result["rows"])
+    parts = []
+    for model in models:
+        lines, why = [], []
+        for r in (r for r in result["rows"] if r["model"] == model):
+            name = [r["variant"], r["runtime"]]
+            if r["status"] == "not run":
+                why.append(f"{r['variant']} in {r['runtime']}: {r['reason']}")
+                continue
+            low, high = r["difference_ci"]
+            lines.append(
+                [
+                    *name,
+                    r["status"] if r["status"] == "pass" else f"**below floor**: {r['reason']}",
+                    f"{r['bytes'] / 2**20:.2f}",
+                    f"{r['cosine_min']:.5f}",
+                    f"{r['cosine_p1']:.5f}",
+                    f"{r['cosine_mean']:.5f}",
+                    f"{100 * r['same_first_hit']:.2f} %",
+                    f"{100 * r['same_label']:.2f} %",
+                    f"{100 * r['difference']:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]",
+                    f"-{r['negative']} +{r['positive']}",
+                ]
+            )
+            total = r["torch_recall_at_1"]
+        header = [
+            "file",
+            "runtime",
+            "status",
+            "MiB",
+            "cosine to torch: min",
+            "p1",
+            "mean",
+            "same first hit",
+            "same label",
+            "R@1, points",
+            "flips",
+        ]
+        title = f"**{model}** (R@1 of the torch model in the cloud's gallery: {total:.3f})"
+        skipped = f"\n\nNot run here: {'; '.join(why)}." if why else ""
+        parts.append(f"{title}\n\n{markdown(header, lines)}{skipped}")
+    notes = " ".join(result["notes"])
+    proves = next((r["proves"] for r in result["rows"] if r["proves"]), None)
+    said = f" mil-interpreter's figures prove {proves}." if proves else ""
+    return "\n\n".join(parts) + f"\n\n{notes}.{said}" + where(result)
+
+
+def resize_table(result: Result) -> str:
+    """What another resize costs."""
+    lines = [
+        [
+            r["resize"],
+            str(r["max"]),
+            f"{r['mean']:.2f}",
+            f"{r['cosine_min']:.3f}",
+            f"{r['cosine_mean']:.4f}",
+            f"{100 * r['same_first_hit']:.1f} %",
+            f"{100 * r['difference']:+.1f} [{100 * r['difference_ci'][0]:+.1f}, "
+            f"{100 * r['difference_ci'][1]:+.1f}]",
+        ]
+        for r in result["rows"]
+    ]
+    header = [
+        "resize",
+        "pixels: largest difference",
+        "mean",
+        "vectors: smallest cosine",
+        "mean",
+        "same first hit",
+        "R@1, points",
+    ]
+    return markdown(header, lines) + "\n\n" + " ".join(result["notes"]) + "." + where(result)
+
+
+def install_table(result: Result) -> str:
+    """What an edge-only environment takes."""
+    lines = [
+        [
+            f'`pip install "samespace[{r["extra"]}]"`',
+            r["runtime"],
+            f"{r['mib']:.0f}",
+            str(r["packages"]),
+            f"{r['import_ms']:.0f}",
+            f"{r['first_vector_ms']:.0f}",
+        ]
+        for r in result["rows"]
+    ]
+    header = ["environment", "runtime", "MiB", "packages", "import, ms", "first vector, ms"]
+    return markdown(header, lines) + where(result)
+
+
+def latency_table(result: Result) -> str:
+    """A query by file and runtime: raw and through samespace, with one thread and with two."""
+    keys = ("model", "what", "runtime", "via", "threads")
+    found = {tuple(r[k] for k in keys): r for r in result["rows"]}
+    lines = []
+    for key in [k for k in found if k[3:] == ("raw", 1)]:
+        one, two = found[key], found[*key[:4], 2]
+        ours = found.get((*key[:3], "samespace", 1))
+        label = [one["model"], one["what"], one["runtime"]]
+        if one["reason"]:
+            lines.append([*label, *["–"] * 7, one["reason"]])
+            continue
+        both = f"{two['p50_ms']:.2f}; {two['cpu_ms']:.2f}" if not two["reason"] else "–"
+        lines.append(
+            [
+                *label,
+                f"{one['p50_ms']:.2f} ({one['p95_ms']:.2f})",
+                f"{ours['p50_ms']:.2f}" if ours else "–",
+                f"{one['ratio_to']:.2f}x",
+                f"{one['cpu_ms']:.2f}",
+                both,
+                f"{one['peak_mib']:.0f}",
+                f"{one['load_ms']:,.0f}",
+                f"{one['cosine']:.4f}",
+            ]
+        )
+    header = [
+        "model",
+        "file",
+        "runtime",
+        "ms (p95)",
+        "through samespace",
+        "of onnx-fp32",
+        "processor ms",
+        "two threads: ms; processor ms",
+        "peak MiB",
+        "load ms",
+        "cosine",
+    ]
+    return markdown(header, lines) + "\n\n" + " ".join(result["notes"]) + where(result)
+
+
 def quickstart_output(result: Result) -> str:
     """What the README's example printed."""
     lines = "\n".join(row["line"] for row in result["rows"])
@@ -141,6 +276,11 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "overhead": overhead_table,
     "open": open_table,
     "quickstart": quickstart_output,
+    "parity": parity_table,
+    "parity_grocery": parity_table,
+    "resize": resize_table,
+    "install_size": install_table,
+    "latency": latency_table,
 }
 
 

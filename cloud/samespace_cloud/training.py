@@ -17,12 +17,11 @@ from samespace_cloud.checkpoint import Checkpoint, clone
 from samespace_cloud.closed_form import class_centres
 from samespace_cloud.config import TrainConfig
 from samespace_cloud.heads import anchors, refit, start_classifier, start_head
-from samespace_cloud.inherit import inherit
 from samespace_cloud.losses import LOSSES, LossContext
 from samespace_cloud.material import Material, Progress, homogeneous, read_material
 from samespace_cloud.model import EmbeddingModel
-from samespace_cloud.pretrained import load_pretrained
 from samespace_cloud.quantized import Int8Student, equalise, fold
+from samespace_cloud.start import new_model, started
 from samespace_cloud.students import CoTraining, Solo, Students
 from samespace_cloud.trainer import Trainer, Validate, best_device
 from samespace_cloud.views import (
@@ -38,19 +37,6 @@ from samespace_edge import ConfigError
 
 def _silent(stage: str, done: int, total: int) -> None:
     return None
-
-
-def new_model(config: TrainConfig, cloud: EmbeddingModel | None = None) -> EmbeddingModel:
-    """A model that starts where `config.init` says; raises `ConfigError`."""
-    torch.manual_seed(config.seed)
-    model = EmbeddingModel(config.model)
-    if config.init == "imagenet":
-        load_pretrained(model.backbone, config.model.backbone)
-    elif config.init == "cloud":
-        if cloud is None:
-            raise ConfigError("init='cloud' needs the cloud model to start from")
-        inherit(model.backbone, cloud.backbone)
-    return model
 
 
 def train_cloud(
@@ -154,7 +140,7 @@ def train_edge(
         )
     unlabelled = dataset.gallery if gallery_aware else ()
     material = read_material(dataset, config, folder, unlabelled, progress, cloud.labels)
-    model = _started(config, cloud, start)
+    model = started(config, cloud, start)
     device = best_device()
     teacher = clone(cloud.model)
     title = "views of the cloud model"
@@ -243,23 +229,6 @@ def _sample(material: Material, model: EmbeddingModel, count: int = 512) -> Tens
     pictures = torch.from_numpy(material.pictures[:: max(1, len(material.pictures) // count)])
     size = model.config.input_size
     return normalised(resized(pictures.permute(0, 3, 1, 2), size), model, torch.device("cpu"))
-
-
-def _started(config: TrainConfig, cloud: Checkpoint, start: Checkpoint | None) -> EmbeddingModel:
-    """The edge model to begin with."""
-    if start is None:
-        return new_model(config, cloud.model)
-    if start.space != cloud.fingerprint:
-        raise ConfigError(
-            f"the model to go on from lies in space {start.space and start.space.short}…, "
-            f"the cloud model anchors {cloud.fingerprint.short}…"
-        )
-    if start.model.config != config.model:
-        raise ConfigError(
-            f"the model to go on from is a {start.model.config.architecture}, "
-            f"the settings are for a {config.model.architecture}"
-        )
-    return clone(start.model)
 
 
 def train_together(

@@ -92,7 +92,7 @@ private fun triangle(source: ByteArray, from: Lines, result: ByteArray, to: Line
         val weights = DoubleArray(last - first)
         var total = 0.0
         for (j in first until last) {
-            val weight = max(0.0, 1.0 - abs((j - centre + 0.5) * inverse))
+            val weight = max(0.0, 1.0 - abs(j - centre + 0.5) * inverse)
             weights[j - first] = weight
             total += weight
         }

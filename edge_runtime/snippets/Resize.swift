@@ -106,7 +106,8 @@ private func triangle(
         var weights: [Double] = []
         var total = 0.0
         for j in first..<last {
-            let weight = max(0.0, 1.0 - abs((Double(j) - centre + 0.5) * inverse))
+            let distance = abs(Double(j) - centre + 0.5) * inverse
+            let weight = max(0.0, 1.0 - distance)
             weights.append(weight)
             total += weight
         }

@@ -13,8 +13,11 @@ from samespace_edge import ConfigError, ImageError, ImageSource, Resize, decode
 MINIMUM = 16
 """Fewest pictures that ranges are taken from."""
 
-PERCENTILES = (100.0, 99.99, 99.9, 99.5)
+PERCENTILES = (100.0, 99.99, 99.9)
 """What is tried where no percentile is given."""
+
+# Values that a picture adds to the sample of a tensor.
+_SAMPLE = 2048
 
 Ranges = dict[str, tuple[float, float]]
 """Smallest and largest value that each tensor of a graph has to hold."""
@@ -28,7 +31,7 @@ class Calibration:
         pixels: uint8 RGB (N, H, W, 3), at the model's input size. Take them from what the device
             will see; 100 to 500 are enough. Every fourth is kept back, to measure what the ranges
             of the others are worth.
-        percentile: how much of each picture's values a range has to cover, in percent. 100 is
+        percentile: how much of a tensor's values its range has to cover, in percent. 100 is
             min/max; less clips the extremes and resolves the rest more finely. None tries
             `PERCENTILES` and takes what is measured best.
     """
@@ -91,21 +94,23 @@ class Calibration:
 def measure_ranges(
     values: Iterable[Mapping[str, NDArray[np.float32]]], percentiles: Sequence[float]
 ) -> dict[float, Ranges]:
-    """For each percentile, the widest range over the pictures of what that share of a picture's
-    values lie in.
+    """For each percentile, the range that this share of a tensor's values lies in; of 100, exactly.
 
     Args:
         values: for each picture, every tensor of the graph by name.
     """
-    tails = [(100.0 - p) / 2 for p in percentiles]
-    asked = [*tails, *(100.0 - tail for tail in tails)]
-    ranges: dict[float, Ranges] = {p: {} for p in percentiles}
+    ends: Ranges = {}
+    samples: dict[str, list[NDArray[np.float32]]] = {}
     for picture in values:
         for name, array in picture.items():
-            ends = np.percentile(array, asked)
-            for p, low, high in zip(
-                percentiles, ends[: len(tails)], ends[len(tails) :], strict=True
-            ):
-                before = ranges[p].get(name, (low, high))
-                ranges[p][name] = (float(min(low, before[0])), float(max(high, before[1])))
+            low, high = ends.get(name, (np.inf, -np.inf))
+            ends[name] = (min(low, float(array.min())), max(high, float(array.max())))
+            flat = array.ravel()
+            samples.setdefault(name, []).append(flat[:: max(1, flat.size // _SAMPLE)].copy())
+    ranges: dict[float, Ranges] = {p: {} for p in percentiles}
+    tails = [(100 - p) / 2 for p in percentiles]
+    for name, parts in samples.items():
+        found = np.percentile(np.concatenate(parts), [*tails, *(100 - tail for tail in tails)])
+        for p, low, high in zip(percentiles, found, found[len(tails) :], strict=False):
+            ranges[p][name] = ends[name] if p == 100 else (float(low), float(high))
     return ranges

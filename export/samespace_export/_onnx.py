@@ -146,12 +146,7 @@ def onnx_ranges(fp32: bytes, calibration: Calibration) -> dict[float, Ranges]:
     import onnxruntime as ort
 
     model = onnx.load_from_string(fp32)
-    floats = [
-        name
-        for node in model.graph.node
-        for name in node.output
-        if name and name != OUTPUT and node.op_type != "Transpose"
-    ]
+    floats = [name for node in model.graph.node for name in node.output if name and name != OUTPUT]
     for name in floats:
         model.graph.output.append(onnx.ValueInfoProto(name=name))
     options = ort.SessionOptions()

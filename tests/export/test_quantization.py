@@ -17,14 +17,22 @@ from samespace_export._onnx import onnx_layers, onnx_ranges, to_int8, to_onnx
 from samespace_export._sensitivity import float_ends, mean_error
 
 
-def test_ranges_are_the_widest_over_pictures_of_what_a_percentile_covers() -> None:
+def test_ranges_cover_a_percentile_of_all_pictures_values() -> None:
     pictures = [
         {"a": np.arange(101, dtype=np.float32), "b": np.array([-1.0, 0.5], np.float32)},
-        {"a": np.arange(101, dtype=np.float32) - 50, "b": np.array([2.0, 2.0], np.float32)},
+        {"a": np.arange(-100, 1, dtype=np.float32), "b": np.array([2.0, 2.0], np.float32)},
     ]
     ranges = measure_ranges(pictures, (100.0, 90.0))
-    assert ranges[100.0] == {"a": (-50.0, 100.0), "b": (-1.0, 2.0)}
-    assert ranges[90.0]["a"] == pytest.approx((-45.0, 95.0))
+    assert ranges[100.0] == {"a": (-100.0, 100.0), "b": (-1.0, 2.0)}
+    assert ranges[90.0]["a"] == pytest.approx((-90.0, 90.0), abs=0.5)
+
+
+def test_100_percent_is_exact_where_values_are_sampled() -> None:
+    values = np.zeros(100_000, np.float32)
+    values[12_345], values[54_321] = -7, 9
+    ranges = measure_ranges([{"a": values}], (100.0, 99.9))
+    assert ranges[100.0]["a"] == (-7, 9)
+    assert ranges[99.9]["a"] == (0, 0)
 
 
 def test_every_fourth_picture_is_kept_back() -> None:

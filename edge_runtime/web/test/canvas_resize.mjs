@@ -1,12 +1,13 @@
 // How far a canvas is from the bundle's resize, in levels of 255, over a folder of pictures:
 //
-//     npm run build && node test/canvas_resize.mjs [FOLDER] [--size 48]...
+//     npm run build && node test/canvas_resize.mjs [FOLDER] [--size 48]... [--pixels OUT]
 //
 // prints {"SIZE QUALITY": {"max": ..., "mean": ...}}. Both take the same centred square of the
-// same decoded pixels. Without a folder it makes a picture of 640x480.
+// same decoded pixels. Without a folder it makes a picture of 640x480. With --pixels what the
+// canvas drew goes to OUT-SIZE-QUALITY.rgb, uint8 (N, SIZE, SIZE, 3), in the order of the names.
 
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -44,19 +45,23 @@ async function compare([name, size, quality]) {
   context.drawImage(picture, part.left, part.top, part.width, part.height, 0, 0, size, size);
   const drawn = context.getImageData(0, 0, size, size).data;
 
+  const pixels = Array.from(expected, (_, i) => drawn[Math.floor(i / 3) * 4 + (i % 3)]);
   let sum = 0;
   let max = 0;
-  for (let i = 0; i < expected.length; i++) {
-    const difference = Math.abs(drawn[Math.floor(i / 3) * 4 + (i % 3)] - expected[i]);
+  for (const [i, value] of expected.entries()) {
+    const difference = Math.abs(pixels[i] - value);
     sum += difference;
     max = Math.max(max, difference);
   }
-  return { sum, max, count: expected.length };
+  return { sum, max, pixels, count: expected.length };
 }
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { size: { type: "string", multiple: true, default: ["48"] } },
+  options: {
+    size: { type: "string", multiple: true, default: ["48"] },
+    pixels: { type: "string" },
+  },
 });
 const made = positionals.length ? undefined : mkdtempSync(join(tmpdir(), "samespace-canvas-"));
 if (made) execFileSync(PYTHON, ["-c", PHOTO, join(made, "photo.png")], { cwd: TEST });
@@ -74,6 +79,10 @@ try {
     for (const quality of QUALITIES) {
       const found = [];
       for (const name of names) found.push(await page.evaluate(compare, [name, size, quality]));
+      if (values.pixels) {
+        const all = Buffer.concat(found.map((one) => Buffer.from(one.pixels)));
+        writeFileSync(`${values.pixels}-${size}-${quality}.rgb`, all);
+      }
       const total = (key) => found.reduce((sum, one) => sum + one[key], 0);
       const mean = Number((total("sum") / total("count")).toFixed(3));
       report[`${size} ${quality}`] = { max: Math.max(...found.map((one) => one.max)), mean };

@@ -94,7 +94,7 @@ def _print(report: ParityReport) -> None:
     for r in report.rows:
         f = r.figures
         if f is None:
-            rows.append((r.variant, r.runtime, r.status, *[""] * 7, r.reason))
+            rows.append((r.variant, r.runtime, r.status, *[""] * 8, r.reason))
             continue
         rows.append(
             (
@@ -106,6 +106,7 @@ def _print(report: ParityReport) -> None:
                 f"{f.cosine_min:.5f}",
                 f"{f.cosine_mean:.5f}",
                 f"{100 * f.agreement:.2f} %",
+                f"{100 * f.label_agreement:.2f} %",
                 f"{100 * f.difference:+.2f}",
                 f"-{f.negative} +{f.positive}",
                 r.reason or (f"proves {r.proves}" if r.proves else ""),
@@ -121,6 +122,7 @@ def _print(report: ParityReport) -> None:
             "cosine min",
             "mean",
             "same first hit",
+            "same label",
             "R@1, points",
             "flips",
             "",

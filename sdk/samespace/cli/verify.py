@@ -11,11 +11,19 @@ from samespace._dataset import Dataset
 from samespace.cli import EXIT_NO
 from samespace.cli._output import json_option, print_json, print_table, progress_bar
 from samespace.verification import Report, verdict, verify, write_report
+from samespace_edge import Embedder
 
 
 @click.command("verify")
-@click.option("--query", multiple=True, required=True, help="Bundle that embeds queries.")
-@click.option("--gallery", multiple=True, required=True, help="Bundle that embeds the gallery.")
+@click.option(
+    "--query",
+    multiple=True,
+    required=True,
+    help="Bundle that embeds queries, or BUNDLE#FILE such as edge.bundle#tflite-int8.",
+)
+@click.option(
+    "--gallery", multiple=True, required=True, help="Bundle that embeds the gallery, likewise."
+)
 @click.option("--data", "dataset", required=True, help="Dataset whose test part is searched.")
 @click.option("--baseline", help="Query bundle trained alone, which the pair has to beat.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for report and certificates.")
@@ -36,10 +44,15 @@ def verify_command(
     Example, in a release pipeline:
       samespace verify --query edge.bundle --gallery cloud.bundle --data shop/manifest.csv \\
         --out report --gate
+    A gallery admits the very file that was verified. For what a phone runs:
+      samespace verify --query edge.bundle#coreml-fp16@mil-interpreter \\
+        --gallery cloud.bundle --data shop/manifest.csv --out report
     """
     data = Dataset.open(dataset)
+    queries, galleries = [_opened(q) for q in query], [_opened(g) for g in gallery]
+    alone = _opened(baseline) if baseline else None
     with progress_bar() as progress:
-        report = verify(query, gallery, data, baseline=baseline, progress=progress)
+        report = verify(queries, galleries, data, baseline=alone, progress=progress)
     if out:
         write_report(report, out, data)
         write_certificates(report, out)
@@ -50,6 +63,15 @@ def verify_command(
         if out:
             click.echo(f"report: {out / 'report.html'}")
     return EXIT_NO if gate and not report.passed else 0
+
+
+def _opened(text: str) -> str | Embedder:
+    """BUNDLE, or BUNDLE#FILE, or BUNDLE#FILE@RUNTIME."""
+    path, marked, rest = text.rpartition("#")
+    if not marked or Path(text).exists():
+        return text
+    variant, _, runtime = rest.partition("@")
+    return Embedder(path, variant=variant, runtime=runtime or None)
 
 
 def write_certificates(report: Report, folder: Path) -> dict[str, Path]:

@@ -90,6 +90,10 @@ def parity(
     for result in elsewhere:
         _check_elsewhere(bundle, result, len(pixels))
         kind = find_runtime(result.runtime)
+        if kind.format != bundle.variant(result.variant).format:
+            raise VerificationError(
+                f"{result.runtime} runs {kind.format} files; {result.variant} is none"
+            )
         rows = [r for r in rows if (r.variant, r.runtime) != (result.variant, result.runtime)]
         figures = search.figures(result)
         rows.append(_row(bundle, result.variant, result.runtime, kind, figures, floors))
@@ -159,6 +163,9 @@ class _Search:
             cosine_p1=float(np.percentile(cosine, 1)),
             cosine_mean=float(cosine.mean()),
             agreement=float((first == self._first).mean()),
+            label_agreement=float(
+                (self._gallery_labels[first] == self._gallery_labels[self._first]).mean()
+            ),
             recall_at_1=float(right.mean()),
             difference=float(right.mean() - self._right.mean()),
             difference_ci=(interval.low, interval.high),
@@ -214,9 +221,8 @@ def _below(figures: Figures, floor: Floor | None) -> str | None:
     if -figures.difference > floor.drop + 1e-9:
         reasons.append(f"R@1 {100 * figures.difference:+.2f} points, floor -{100 * floor.drop:g}")
     if figures.agreement < floor.agreement - 1e-9:
-        reasons.append(
-            f"agreement {100 * figures.agreement:.2f} %, floor {100 * floor.agreement:g}"
-        )
+        share, least = 100 * figures.agreement, 100 * floor.agreement
+        reasons.append(f"same first hit for {share:.2f} %, floor {least:g}")
     return "; ".join(reasons) or None
 
 

@@ -71,6 +71,8 @@ class Figures:
     Attributes:
         load_ms, p50_ms, p95_ms: one picture at a time, one thread.
         agreement: share of queries whose first hit is the reference's.
+        label_agreement: share of queries whose first hit has the label of the reference's: what is
+            left when a picture makes way for another one of the same thing.
         recall_at_1: in the gallery, as a fraction.
         difference, difference_ci: of R@1 against the reference, paired by query, and its 95 %
             interval.
@@ -84,6 +86,7 @@ class Figures:
     cosine_p1: float
     cosine_mean: float
     agreement: float
+    label_agreement: float
     recall_at_1: float
     difference: float
     difference_ci: tuple[float, float]

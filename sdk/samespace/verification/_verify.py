@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,6 +30,7 @@ from samespace.verification._report import (
     Threshold,
 )
 from samespace_edge import Bundle, Embedder, ImageError, VerificationError
+from samespace_edge._runtimes import find_runtime
 
 BundleLike = str | Path | Bundle | Embedder
 Progress = Callable[[str, int, int], None]
@@ -97,6 +98,7 @@ def verify(
     if seen := known & {i.label for i in data.train}:
         notes = [*notes, f"{len(seen)} test labels are in the train part too."]
     models = _open(query, gallery, baseline)
+    notes = [*notes, *_interpreted(models)]
     _embed(models, data, progress)
 
     query_labels, gallery_labels = _codes(data.queries, data.gallery)
@@ -161,6 +163,16 @@ def _open(
             identity = model.embedder.identity
             model.label = f"{identity.name}-{identity.fingerprint.short}-{identity.variant}"
     return found
+
+
+def _interpreted(models: Sequence[_Model]) -> Iterator[str]:
+    """What has to be said of runtimes that are not a device's own."""
+    for model in models:
+        if proves := find_runtime(model.embedder.runtime).proves:
+            yield (
+                f"{model.label} ({model.embedder.variant.name}) was run by "
+                f"{model.embedder.runtime}, which proves {proves}."
+            )
 
 
 def _embed(models: Sequence[_Model], data: Dataset, progress: Progress) -> None:
