@@ -256,6 +256,8 @@ def as_nobody(action: str, path: Path, bundle: Path) -> str:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+# Where other tests loaded the TFLite converter, which brings JAX.
+@pytest.mark.filterwarnings("ignore:.*fork.*:RuntimeWarning")
 def test_read_only_folder(open_folder: Path, cloud: Embedder, bundles: dict[str, Path]) -> None:
     path = open_folder / "shop"
     bundle = open_folder / "cloud.bundle"
