@@ -37,6 +37,7 @@ def _native_silence() -> Iterator[None]:
             os.dup2(nowhere.fileno(), 2)
         yield
     finally:
-        sys.__stderr__.flush() if sys.__stderr__ else None
+        if sys.__stderr__:
+            sys.__stderr__.flush()
         os.dup2(saved, 2)
         os.close(saved)
