@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -72,9 +74,8 @@ def write(
 
 
 def _shown(argument: str) -> str:
-    """An argument without the part of a path that only this machine has."""
-    path = Path(argument)
-    return "/".join(path.parts[-2:]) if path.is_absolute() else argument
+    """An argument without the part of its paths that only this machine has."""
+    return shlex.quote(re.sub(r"(?<![\w.-])/(?:[\w.-]+/)*([\w.-]+/[\w.-]+)", r"\1", argument))
 
 
 def _versions() -> dict[str, str]:

@@ -72,8 +72,8 @@ def measure(
     python = str(environment / "bin" / "python")
     packages = next((environment / "lib").glob("python*")) / "site-packages"
     empty = size(packages)
-    pip = [python, "-m", "pip", "--disable-pip-version-check", "-q"]
-    install = [*pip, "install", "-c", str(ROOT / constraints), f"{ROOT}[{extra}]"]
+    pip = [python, "-m", "pip", "--disable-pip-version-check"]
+    install = [*pip, "install", "-q", "-c", str(ROOT / constraints), f"{ROOT}[{extra}]"]
     subprocess.run(install, check=True)
     added = size(packages) - empty
     listed = subprocess.run([*pip, "list", "--format=json"], check=True, capture_output=True)

@@ -38,8 +38,8 @@ class TrainConfig:
             see `samespace_cloud.views.steadied`.
         canvas: side at which pictures are decoded and augmented, in pixels.
         augmentation: of the views.
-        int8: weight of the agreement between the model and its int8 self; above 0 the model is
-            fine-tuned for int8 (see `samespace_cloud.quantized`).
+        int8: above 0 the model is fine-tuned for int8, and this is the weight of agreeing with the
+            model that it was (see `samespace_cloud.quantized`).
         precision: `fp32`, or `bf16` for the student's forward pass.
         val_share: share of the train labels kept out to validate on; 0 trains on all.
         val_every: epochs between validations.

@@ -23,6 +23,7 @@ from samespace_cloud.backbones import ConvBn, InvertedResidual
 from samespace_cloud.losses import LossContext
 from samespace_cloud.model import EmbeddingModel
 from samespace_cloud.students import Solo
+from samespace_cloud.views import normalised
 
 _LEVELS = 127
 _SMALLEST = 1e-8
@@ -30,6 +31,8 @@ _SMALLEST = 1e-8
 
 def fold(model: EmbeddingModel) -> EmbeddingModel:
     """The same function with every batch norm merged into the convolution before it."""
+    if model.config.folded:
+        return copy.deepcopy(model)
     folded = EmbeddingModel(replace(model.config, folded=True))
     with torch.no_grad():
         for target, source in zip(_conv_bns(folded), _conv_bns(model), strict=True):
@@ -48,15 +51,16 @@ def fold(model: EmbeddingModel) -> EmbeddingModel:
 class Int8Student(Solo):
     """One folded model under its losses, computed twice: with int8's rounding and without.
 
-    L = loss(int8) + loss(float) + agree * mean(1 - cos(int8, float))
+    L = loss(int8) + agree * mean(2 - cos(int8, start) - cos(float, start))
 
-    The losses pull both towards the cloud's embeddings; the last term makes the file that is
-    shipped find what the model that was trained finds.
+    The losses pull the int8 embedding towards the cloud's. The other terms hold both to what the
+    model found before, which was trained longer and without rounding: without them the int8 file
+    finds what its own float model finds, and both find less than the model they come from.
 
     Args:
-        model: from `fold`.
+        model: from `fold`; it also stays behind, as it is, as the start.
         losses, context: as for `Solo`.
-        agree: weight of the last term.
+        agree: weight of the last terms.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class Int8Student(Solo):
     ) -> None:
         super().__init__(model, losses, context)
         self._agree = agree
+        self.start = copy.deepcopy(model).eval().requires_grad_(False)
         for module in list(model.modules()):
             if isinstance(module, nn.Conv2d | nn.Linear):
                 parametrize.register_parametrization(module, "weight", _OnGrid())
@@ -85,12 +90,11 @@ class Int8Student(Solo):
         rounded = self._embed("model", inputs, label.device).float()
         with self._unrounded():
             exact = self._embed("model", inputs, label.device).float()
-        agreement = 1 - F.cosine_similarity(rounded, exact).mean()
-        total: Tensor = (
-            self._weighted(rounded, label, taught)
-            + self._weighted(exact, label, taught)
-            + self._agree * agreement
-        )
+        with torch.no_grad():
+            size = self.start.config.input_size
+            before = self.start.eval()(normalised(inputs[size], self.start, label.device)).float()
+        departures = (1 - F.cosine_similarity(y, before).mean() for y in (rounded, exact))
+        total: Tensor = self._weighted(rounded, label, taught) + self._agree * sum(departures)
         return total
 
     def finished(self) -> EmbeddingModel:

@@ -39,7 +39,7 @@ def int8_recipe(edge: TrainConfig, smoke: bool = False) -> TrainConfig:
         edge: how the edge model was trained.
     """
     return replace(
-        edge, epochs=1 if smoke else 12, lr=5e-4, int8=30.0, ema=0.0, patience=0, val_share=0.0
+        edge, epochs=1 if smoke else 8, lr=3e-4, int8=30.0, ema=0.0, patience=0, val_share=0.0
     )
 
 

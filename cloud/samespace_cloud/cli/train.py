@@ -166,9 +166,9 @@ def edge(
 @click.option("--edge", "edge_path", required=True, help="Checkpoint of the edge model.")
 @click.option("--cloud", "cloud_path", required=True, help="Checkpoint of its cloud model.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Checkpoint folder.")
-@click.option("--epochs", type=int, help="Passes over the pictures.  [default: 12]")
-@click.option("--lr", type=float, help="Peak learning rate.  [default: 0.0005]")
-@click.option("--agree", type=float, help="Weight of agreeing with itself.  [default: 30]")
+@click.option("--epochs", type=int, help="Passes over the pictures.  [default: 8]")
+@click.option("--lr", type=float, help="Peak learning rate.  [default: 0.0003]")
+@click.option("--agree", type=float, help="Weight of agreeing with the start.  [default: 30]")
 @click.option("--gallery-aware", is_flag=True, help="Also learn from the gallery, unlabelled.")
 @click.option("--seed", default=0, show_default=True, help="Of order and views.")
 @json_option
