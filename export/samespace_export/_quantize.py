@@ -44,7 +44,7 @@ def quantize(
     Args:
         format_: `onnx` or `tflite`.
         fp32: the fp32 file of that format.
-        macs: of every layer with weights, by module path.
+        macs: of every layer with weights, by module path; 0 for products of two activations.
     """
     kind = _FORMATS[format_](fp32, deployed, calibration)
     judged = calibration.for_judging
@@ -58,7 +58,7 @@ def quantize(
     percentile = min(tried, key=lambda p: tried[p])
     ranges = kind.ranges[percentile]
     layers = [
-        LayerError(path, macs[path], error(kind.quantise(ranges, (), name), _SWEEP_PICTURES))
+        LayerError(path, macs.get(path, 0), error(kind.quantise(ranges, (), name), _SWEEP_PICTURES))
         for path, name in kind.layers.items()
     ]
     keep_float = float_ends(layers)

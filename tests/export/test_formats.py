@@ -215,6 +215,40 @@ def test_calibration_that_is_none_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+class _Attention(nn.Module):
+    """Products of two activations beside layers with weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.patches = nn.Conv2d(3, 16, 8, 8)
+        self.mix = nn.Linear(16, 48)
+        self.embed = nn.Linear(16, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patches(x).flatten(2).transpose(1, 2)
+        query, key, value = self.mix(tokens).chunk(3, dim=-1)
+        weights = (query @ key.transpose(1, 2) / 4).softmax(-1)
+        y: Tensor = self.embed((tokens + weights @ value).mean(1))
+        return y
+
+
+@pytest.mark.parametrize("name", ["onnx-int8", "tflite-int8", "coreml-int8"])
+def test_a_network_of_the_users_own(
+    name: str, photographs: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    made = export_bundle(
+        _Attention().eval(),
+        net_spec(),
+        tmp_path / "x.bundle",
+        targets=(name,),
+        calibration=Calibration(photographs),
+    )
+    expected = torch_embedder(_Attention().eval(), net_spec())(photographs)
+    vectors = embedder(made.bundle, name).embed_pixels(photographs)
+    assert (1 - (vectors.astype(np.float64) * expected).sum(1)).mean() < 5e-3
+
+
 def test_modules_that_make_no_embedding_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"makes \(2, 8, 30, 30\) of 2 pictures"):
         export_bundle(nn.Conv2d(3, 8, 3), net_spec(), tmp_path / "x")
