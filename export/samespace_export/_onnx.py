@@ -17,8 +17,6 @@ from samespace_export._quiet import quiet
 OPSET = 20
 
 _LARGEST_HALF = float(np.finfo(np.float16).max)
-# Below this many values, a conversion takes more bytes than it saves.
-_SMALLEST_HALVED = 64
 
 # Layers with weights: what int8 speeds up, and what the sensitivity sweep looks at.
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -72,7 +70,7 @@ def to_fp16(fp32: bytes) -> bytes:
     widening = []
     for initializer in model.graph.initializer:
         values = numpy_helper.to_array(initializer)
-        if initializer.data_type != TensorProto.FLOAT or values.size < _SMALLEST_HALVED:
+        if initializer.data_type != TensorProto.FLOAT or not _halved(values):
             continue
         name = initializer.name
         half = np.clip(values, -_LARGEST_HALF, _LARGEST_HALF).astype(np.float16)
@@ -83,6 +81,12 @@ def to_fp16(fp32: bytes) -> bytes:
     model.graph.node.extend(nodes)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
+
+
+def _halved(values: NDArray[np.float32]) -> bool:
+    """Whether a constant goes into fp16: weights. Not biases, which are few, and whose rounding
+    moves all values of a channel the same way; not the constants of pixels and L2."""
+    return values.ndim >= 2 and values.size >= 64
 
 
 def to_int8(
