@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -74,16 +74,23 @@ class _TFLite:
             signatures = self._interpreter.get_signature_list()
             if len(signatures) != 1:
                 raise ValueError(f"{len(signatures)} signatures where one is expected")
-            ((key, signature),) = signatures.items()
+            (signature,) = signatures.values()
         except (RuntimeError, ValueError, TypeError) as error:
             raise BundleFormatError(f"{module} cannot load the graph: {error}") from None
         _names(signature["inputs"], INPUT, "input")
         _names(signature["outputs"], OUTPUT, "output")
-        self._runner = self._interpreter.get_signature_runner(key)
+        # By index: a signature runner looks everything up by name in every call.
+        self._input = self._interpreter.get_input_details()[0]["index"]
+        self._output = self._interpreter.get_output_details()[0]["index"]
 
     def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        # Copied: the interpreter returns a view of a tensor that the next run overwrites.
-        return np.concatenate([self._runner(**{INPUT: row[None]})[OUTPUT].copy() for row in batch])
+        return np.concatenate([self._one(row) for row in batch])
+
+    def _one(self, row: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self._interpreter.set_tensor(self._input, row[None])
+        self._interpreter.invoke()
+        vector: NDArray[np.float32] = self._interpreter.get_tensor(self._output)
+        return vector
 
 
 class _CoreML:
@@ -173,15 +180,9 @@ def find_runtime(name: str) -> RuntimeKind:
     raise RuntimeUnavailableError(f"this version has no runtime {name!r}; it has: {known}")
 
 
-def runtimes_for(format_: str, brought: bool = False) -> dict[str, RuntimeKind]:
-    """The runtimes that run `format_`, best first, installed or not.
-
-    Args:
-        brought: those of other packages as well.
-    """
-    names: Iterable[str] = RUNTIMES
-    if brought:
-        names = [*RUNTIMES, *sorted(entry_points(group="samespace.runtimes").names)]
+def runtimes_for(format_: str) -> dict[str, RuntimeKind]:
+    """The runtimes that run `format_`, best first, installed or not; other packages' come last."""
+    names = [*RUNTIMES, *sorted(entry_points(group="samespace.runtimes").names)]
     kinds = {name: find_runtime(name) for name in names}
     return {name: kind for name, kind in kinds.items() if kind.format == format_}
 

@@ -26,7 +26,7 @@ class Converter:
         module: as `export_bundle` takes it, in eval mode on the CPU.
         mean, std: normalisation of the pixels as fractions, R, G, B.
         height, width: of the input, in pixels.
-        calibration: for the targets that need one.
+        calibration: has to be there for the targets that are `calibrated`.
     """
 
     def __init__(
@@ -46,8 +46,8 @@ class Converter:
     def convert(self, target: Target) -> dict[str, bytes]:
         """The files of `target`, by path in the bundle.
 
-        Raises `ConfigError` where a converter is not installed, where the module holds an
-        operation that the format has not, and where a calibration is missing.
+        Raises `ConfigError` where a converter is not installed and where the module holds an
+        operation that the format has not.
         """
         try:
             content = _CONVERSIONS[target.name](self)
@@ -78,11 +78,7 @@ class Converter:
 
     def int8(self, format_: str) -> bytes:
         """The int8 file of a format."""
-        if self.calibration is None:
-            raise ConfigError(
-                f"{format_}-int8 takes its ranges from real pictures: give a Calibration "
-                "(--calibrate DATASET)"
-            )
+        assert self.calibration is not None
         macs = layer_macs(self.deployed.module, *self.size)
         fp32 = self.onnx if format_ == "onnx" else self.tflite
         content, quantization = quantize(format_, fp32, self.deployed, self.calibration, macs)

@@ -21,7 +21,7 @@ def to_coreml(deployed: Deployed, height: int, width: int, precision: str) -> di
     """The files of an `.mlpackage` by path, for iOS 16 and macOS 13 on.
 
     Args:
-        deployed: with `planar=True`.
+        deployed: from `Deployed.planar`.
         precision: `fp32`, `fp16`, or `int8`: weights in 8 bits, arithmetic in fp16.
     """
     example = torch.zeros(1, 3, height, width)

@@ -163,6 +163,11 @@ def export_bundle(
         raise ConfigError(f"no target was asked for; there are {', '.join(TARGETS)}")
     if calibration is not None:
         calibration.fits(spec.resize)
+    elif ranged := [name for name in targets if TARGETS[name].calibrated]:
+        raise ConfigError(
+            f"{', '.join(ranged)}: ranges are taken from real pictures; give a Calibration "
+            "(--calibrate DATASET)"
+        )
     module = module.cpu().eval()
     height, width = spec.resize.height, spec.resize.width
     converter = Converter(module, spec.mean, spec.std, height, width, calibration)

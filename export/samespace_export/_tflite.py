@@ -22,8 +22,6 @@ from samespace_export._quiet import quiet
 _LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 _ROOT = f"{Deployed.__module__}.{Deployed.__qualname__}"
-# Tensors that no module of the model made: the pixels before it, the L2 normalisation behind it.
-_OUTSIDE = rf"^({re.escape(_ROOT)};\d*;?)+$|^serving_default"
 
 
 def to_tflite(deployed: Deployed, height: int, width: int) -> bytes:
@@ -77,7 +75,7 @@ def to_int8(
     quantizer = _quantizer(fp32)
     every = ".*" if only is None else re.escape(only)
     quantizer.add_static_config(every, Op.ALL_SUPPORTED, activation_num_bits=8, weight_num_bits=8)
-    spared = [(_OUTSIDE, Op.ALL_SUPPORTED), (".*", Op.INPUT), (".*", Op.OUTPUT)]
+    spared = [(".*", Op.INPUT), (".*", Op.OUTPUT)]
     spared += [(re.escape(scope), Op.ALL_SUPPORTED) for scope in keep_float]
     if only is None:
         outside = _outside(fp32, keep_float)
@@ -138,7 +136,8 @@ def tflite_ranges(fp32: bytes, calibration: Calibration) -> dict[float, Ranges]:
 
 
 def _outside(fp32: bytes, keep_float: Collection[str]) -> list[str]:
-    """Outputs of operations before the first layer in int8 and behind the last one."""
+    """Outputs of operations before the first layer in int8 and behind the last one: at least the
+    pixels and the L2 normalisation."""
     interpreter = _interpreter(fp32)
     names = {d["index"]: str(d["name"]) for d in interpreter.get_tensor_details()}
     # The last entry is the delegate that XNNPACK put in the place of the others.

@@ -197,7 +197,7 @@ def test_control_flow_over_values_is_named_with_its_line(tmp_path: Path) -> None
 
 def bad_calls(pixels: NDArray[np.uint8]) -> dict[str, tuple[Any, str]]:
     return {
-        "missing": (lambda: None, "takes its ranges from real pictures"),
+        "missing": (lambda: None, "onnx-int8: ranges are taken from real pictures"),
         "empty": (lambda: Calibration(pixels[:0]), "0 pictures are too few"),
         "floats": (lambda: Calibration(pixels / 255), "uint8 RGB"),
         "size": (lambda: Calibration(pixels[:, ::2, ::2]), "are 16x16, the model takes 32x32"),

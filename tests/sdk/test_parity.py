@@ -130,6 +130,9 @@ def test_results_of_other_files_and_queries_are_refused(
         (replace(good, variant_sha256="0" * 64), "measured on another file"),
         (replace(good, vectors=good.vectors[:-1]), "this dataset has 32 queries"),
         (replace(good, runtime="abacus"), "no runtime 'abacus'"),
+        (replace(good, runtime="onnxruntime"), "onnxruntime runs onnx files; tflite-fp32 is none"),
+        (replace(good, vectors=good.vectors * np.nan), "holds NaN, infinity or a vector of zeros"),
+        (replace(good, vectors=good.vectors * 0), "holds NaN, infinity or a vector of zeros"),
         (replace(good, variant="onnx-fp64"), "no variant 'onnx-fp64'"),
     ):
         with pytest.raises(SamespaceError, match=message):

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samespace import metrics
-from samespace._dataset import Dataset, Item
+from samespace._dataset import Dataset
 from samespace._machine import machine
+from samespace.verification._inputs import BATCH, Progress, batches, label_codes, silent
 from samespace.verification._parity_report import (
     FLOORS,
     Figures,
@@ -22,14 +23,11 @@ from samespace.verification._parity_report import (
     ParityRow,
     Status,
 )
-from samespace_edge import Bundle, Embedder, ImageError, Measured, VerificationError, measure
-from samespace_edge._image import decode_image
+from samespace_edge import Bundle, Embedder, Measured, VerificationError, measure
 from samespace_edge._runtimes import RuntimeKind, find_runtime, runtimes_for
 
 Reference = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Preprocessed pixels, uint8 RGB (N, H, W, 3), to unit vectors (N, D)."""
-
-_AT_ONCE = 64
 
 
 def parity(
@@ -41,7 +39,7 @@ def parity(
     reference_name: str = "torch",
     elsewhere: Sequence[Measured] = (),
     floors: Mapping[str, Floor] = FLOORS,
-    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    progress: Progress = silent,
 ) -> ParityReport:
     """Run every file of a bundle in every runtime that there is here, and search with it.
 
@@ -74,8 +72,10 @@ def parity(
     if reference is None:
         embedder = _default_reference(bundle)
         reference, reference_name = embedder.embed_pixels, f"{embedder.variant.name} file"
-    expected = _in_batches(reference, pixels)
-    search = _Search(data, _gallery_vectors(Embedder(gallery), data, progress), expected)
+    expected = np.concatenate(
+        [reference(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
+    )
+    search = _Search(data, _gallery_vectors(gallery, data, progress), expected)
 
     runs = list(_runs(bundle))
     rows = []
@@ -118,15 +118,30 @@ def parity(
     )
 
 
+def _gallery_vectors(gallery: Bundle, data: Dataset, progress: Progress) -> NDArray[np.float32]:
+    embedder = Embedder(gallery)
+    vectors: list[NDArray[np.float32]] = []
+    for start, pixels in enumerate(batches(gallery.manifest.resize, data, data.gallery)):
+        progress("embed the gallery", start * BATCH, len(data.gallery))
+        vectors.append(embedder.embed_pixels(pixels))
+    progress("embed the gallery", len(data.gallery), len(data.gallery))
+    return np.concatenate(vectors)
+
+
 def query_pixels(
     bundle: str | Path | Bundle,
     dataset: Dataset | str | Path,
-    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    progress: Progress = silent,
 ) -> NDArray[np.uint8]:
     """The dataset's test queries as the bundle's graphs take them: uint8 RGB (Q, H, W, 3)."""
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     data = dataset if isinstance(dataset, Dataset) else Dataset.open(dataset)
-    return _pixels(bundle, data, data.queries, "decode the queries", progress)
+    found: list[NDArray[np.uint8]] = []
+    for start, pixels in enumerate(batches(bundle.manifest.resize, data, data.queries)):
+        progress("decode the queries", start * BATCH, len(data.queries))
+        found.append(pixels)
+    progress("decode the queries", len(data.queries), len(data.queries))
+    return np.concatenate(found)
 
 
 class _Search:
@@ -135,11 +150,9 @@ class _Search:
     def __init__(
         self, data: Dataset, gallery: NDArray[np.float32], expected: NDArray[np.float32]
     ) -> None:
-        names = {label: i for i, label in enumerate(sorted({i.label for i in data.gallery}))}
         self._data = data
         self._gallery = gallery
-        self._gallery_labels = np.array([names[i.label] for i in data.gallery])
-        self._query_labels = np.array([names.get(i.label, -1) for i in data.queries])
+        self._query_labels, self._gallery_labels = label_codes(data.queries, data.gallery)
         self._expected = expected
         self._first, self._right = self._search(expected)
         self._bootstrap = metrics.Bootstrap(self._query_labels)
@@ -191,7 +204,7 @@ class _Search:
 
 def _runs(bundle: Bundle) -> Iterator[tuple[str, str, RuntimeKind]]:
     for variant in bundle.manifest.variants:
-        for runtime, kind in runtimes_for(variant.format, brought=True).items():
+        for runtime, kind in runtimes_for(variant.format).items():
             yield variant.name, runtime, kind
 
 
@@ -233,6 +246,11 @@ def _check_elsewhere(bundle: Bundle, result: Measured, queries: int) -> None:
             f"the result for {result.variant} was measured on another file "
             f"({result.variant_sha256[:12]}…) than this bundle's ({variant.sha256[:12]}…)"
         )
+    if not np.isfinite(result.vectors).all() or not np.any(result.vectors, axis=-1).all():
+        raise VerificationError(
+            f"the result for {result.variant} in {result.runtime} holds NaN, infinity or a vector "
+            "of zeros; run the golden check on that device"
+        )
     if result.vectors.shape != (queries, bundle.manifest.dim):
         raise VerificationError(
             f"the result for {result.variant} in {result.runtime} has {result.vectors.shape} "
@@ -252,45 +270,6 @@ def _default_reference(bundle: Bundle) -> Embedder:
         f"bundle {bundle.manifest.name!r} has no fp32 file to compare the others with; give the "
         "checkpoint it was exported from"
     )
-
-
-def _gallery_vectors(
-    embedder: Embedder, data: Dataset, progress: Callable[[str, int, int], None]
-) -> NDArray[np.float32]:
-    pixels = _pixels(embedder.bundle, data, data.gallery, "decode the gallery", progress)
-    return _in_batches(embedder.embed_pixels, pixels, progress)
-
-
-def _pixels(
-    bundle: Bundle,
-    data: Dataset,
-    items: Sequence[Item],
-    stage: str,
-    progress: Callable[[str, int, int], None],
-) -> NDArray[np.uint8]:
-    resize = bundle.manifest.resize
-    out = np.empty((len(items), resize.height, resize.width, 3), np.uint8)
-    for i, item in enumerate(items):
-        progress(stage, i, len(items))
-        try:
-            out[i] = resize(decode_image(data.read(item)))
-        except ImageError as error:
-            raise type(error)(f"{item.path}: {error}") from None
-    progress(stage, len(items), len(items))
-    return out
-
-
-def _in_batches(
-    run: Reference,
-    pixels: NDArray[np.uint8],
-    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
-) -> NDArray[np.float32]:
-    parts = []
-    for start in range(0, len(pixels), _AT_ONCE):
-        progress("embed the gallery", start, len(pixels))
-        parts.append(run(pixels[start : start + _AT_ONCE]))
-    progress("embed the gallery", len(pixels), len(pixels))
-    return np.concatenate(parts)
 
 
 def _named(bundle: Bundle) -> dict[str, str]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -17,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samespace import metrics
-from samespace._dataset import Dataset, Item
+from samespace._dataset import Dataset
 from samespace._machine import machine
+from samespace.verification._inputs import Progress, batches, label_codes, silent
 from samespace.verification._report import (
     Cell,
     Criterion,
@@ -29,11 +28,10 @@ from samespace.verification._report import (
     Report,
     Threshold,
 )
-from samespace_edge import Bundle, Embedder, ImageError, VerificationError
+from samespace_edge import Bundle, Embedder, VerificationError
 from samespace_edge._runtimes import find_runtime
 
 BundleLike = str | Path | Bundle | Embedder
-Progress = Callable[[str, int, int], None]
 
 FAR = 0.01
 LEAST_QUERIES, LEAST_LABELS = 30, 5
@@ -41,7 +39,6 @@ _HITS_SHOWN = 3
 _EXAMPLES = 24
 _TIMED_PICTURES = 32
 _BINS = np.linspace(-1.0, 1.0, 41)
-_BATCH = 64
 
 
 @dataclass
@@ -66,7 +63,7 @@ def verify(
     *,
     baseline: BundleLike | None = None,
     notes: Sequence[str] = (),
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = silent,
     seed: int = 0,
 ) -> Report:
     """Measure every pair of models on a dataset's test queries and gallery.
@@ -101,7 +98,7 @@ def verify(
     notes = [*notes, *_interpreted(models)]
     _embed(models, data, progress)
 
-    query_labels, gallery_labels = _codes(data.queries, data.gallery)
+    query_labels, gallery_labels = label_codes(data.queries, data.gallery)
     rankings = {
         (q.label, g.label): metrics.rank(q.queries, g.gallery, query_labels, gallery_labels)
         for q in models
@@ -181,16 +178,13 @@ def _embed(models: Sequence[_Model], data: Dataset, progress: Progress) -> None:
         total = len(data.queries) + len(data.gallery)
         done = 0
         sides = []
-        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            for items in (data.queries, data.gallery):
-                vectors = []
-                for start in range(0, len(items), _BATCH):
-                    part = items[start : start + _BATCH]
-                    pixels = pool.map(lambda i, m=model: _pixels(m.embedder, data, i), part)
-                    vectors.append(model.embedder.embed_pixels(np.stack(list(pixels))))
-                    done += len(part)
-                    progress(f"embed with {model.label}", done, total)
-                sides.append(np.concatenate(vectors))
+        for items in (data.queries, data.gallery):
+            vectors = []
+            for pixels in batches(model.manifest.resize, data, items):
+                vectors.append(model.embedder.embed_pixels(pixels))
+                done += len(pixels)
+                progress(f"embed with {model.label}", done, total)
+            sides.append(np.concatenate(vectors))
         model.queries, model.gallery = sides
         for side, items in ((sides[0], data.queries), (sides[1], data.gallery)):
             bad = np.flatnonzero(~(np.abs(np.linalg.norm(side, axis=1) - 1) < 1e-2))
@@ -200,13 +194,6 @@ def _embed(models: Sequence[_Model], data: Dataset, progress: Progress) -> None:
                     "so it cannot be searched with; export the model again"
                 )
         model.decode_ms, model.embed_ms = _latency(model.embedder, data)
-
-
-def _pixels(embedder: Embedder, data: Dataset, item: Item) -> NDArray[np.uint8]:
-    try:
-        return embedder.preprocess(data.read(item))
-    except ImageError as error:
-        raise VerificationError(f"{item.path} of {data.source}: {error}") from None
 
 
 def _latency(embedder: Embedder, data: Dataset) -> tuple[float, float]:
@@ -220,17 +207,6 @@ def _latency(embedder: Embedder, data: Dataset) -> tuple[float, float]:
         decode.append(middle - start)
         embed.append(time.perf_counter() - middle)
     return float(np.median(decode[1:]) * 1e3), float(np.median(embed[1:]) * 1e3)
-
-
-def _codes(
-    queries: Sequence[Item], gallery: Sequence[Item]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    names = sorted({i.label for i in (*queries, *gallery)})
-    number = {name: i for i, name in enumerate(names)}
-    return (
-        np.array([number[i.label] for i in queries], np.int64),
-        np.array([number[i.label] for i in gallery], np.int64),
-    )
 
 
 def _estimate(values: NDArray[Any], bootstrap: metrics.Bootstrap) -> Estimate:
