@@ -73,6 +73,21 @@ def fit_ridge(features: Tensor, targets: Tensor, penalty: float = 1e-2) -> tuple
     return weight.float(), (mean_y - weight @ mean_x).float()
 
 
+def class_moments(vectors: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each class, (C, D) each; 0 for a class without vectors.
+
+    Args:
+        vectors: (N, D).
+        labels: (N,), 0 to classes - 1, or -1 for rows that are left out.
+    """
+    known = labels >= 0
+    x, y = vectors[known], labels[known]
+    counts = torch.bincount(y, minlength=classes).clamp_min(1)[:, None]
+    zeros = torch.zeros(classes, vectors.shape[1])
+    mean = zeros.index_add(0, y, x) / counts
+    return mean, zeros.index_add(0, y, (x - mean[y]).square()) / counts
+
+
 def class_centres(vectors: Tensor, labels: Tensor, classes: int) -> Tensor:
     """Unit class means (C, D): a synthesised classifier (BCT, Shen et al. 2020, section 3.3).
 

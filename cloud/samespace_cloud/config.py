@@ -34,6 +34,11 @@ class TrainConfig:
         views: how many views of every picture are made, the picture itself among them; later
             epochs see them again.
         mixed_views: how many of these are blends of two pictures; they teach without labels.
+        teacher_view: what the cloud model embeds: the `same` view that the edge model sees, or the
+            `clean` picture, whatever the view.
+        pool_views: how many views of every picture of an unlabelled pool are made.
+        nested: widths below `model.dim` at which an embedding's leading coordinates have to search
+            by themselves (Matryoshka, Kusupati et al. 2022); every loss is applied at each width.
         steady: weight of the label's, or the picture's, centre in what the cloud model teaches;
             see `samespace_cloud.views.steadied`.
         canvas: side at which pictures are decoded and augmented, in pixels.
@@ -65,6 +70,9 @@ class TrainConfig:
     margin: float = 0.0
     views: int = 6
     mixed_views: int = 0
+    teacher_view: Literal["same", "clean"] = "same"
+    pool_views: int = 1
+    nested: tuple[int, ...] = ()
     steady: float = 0.0
     canvas: int = 96
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -88,6 +96,9 @@ class TrainConfig:
             "ema": 0 <= self.ema < 1,
             "views": self.views >= 1,
             "mixed_views": 0 <= self.mixed_views < self.views,
+            "teacher_view": self.teacher_view in ("same", "clean"),
+            "pool_views": self.pool_views >= 1,
+            "nested": all(2 <= d < self.model.dim for d in self.nested),
             "steady": self.steady >= 0,
             "int8": self.int8 >= 0,
             "canvas": self.canvas >= 16,
@@ -121,6 +132,8 @@ class TrainConfig:
         given = dict(value)
         given["model"] = ModelConfig.from_json(dict(value["model"]))
         given["losses"] = tuple((str(n), float(w)) for n, w in value["losses"])
+        if "nested" in value:
+            given["nested"] = tuple(int(d) for d in value["nested"])
         if "augmentation" in value:
             augmentation = dict(value["augmentation"])
             if "scale" in augmentation:

@@ -76,13 +76,9 @@ def read_material(
     names = tuple(sorted({i.label for i in holdout.train}))
     code = {n: i for i, n in enumerate(names)}
     labels = [code[i.label] for i in holdout.train] + [-1] * len(unlabelled)
-    canvas = Resize(config.canvas, config.canvas, config.model.policy)  # type: ignore[arg-type]
-    cache = folder.parent / _CACHE
 
     def read(items: Sequence[Item]) -> NDArray[np.uint8]:
-        return decoded(
-            dataset, items, canvas, cache, lambda done, total: progress("decode", done, total)
-        )
+        return decoded_square(dataset, items, config, folder, progress)
 
     pictures = read(holdout.train)
     if unlabelled:
@@ -96,6 +92,20 @@ def read_material(
         read(holdout.queries),
         read(holdout.gallery),
         dataset.sha256(used),
+    )
+
+
+def decoded_square(
+    dataset: Dataset, items: Sequence[Item], config: TrainConfig, folder: Path, progress: Progress
+) -> NDArray[np.uint8]:
+    """Pictures as a training sees them, uint8 RGB (N, canvas, canvas, 3), kept beside `folder`."""
+    canvas = Resize(config.canvas, config.canvas, config.model.policy)  # type: ignore[arg-type]
+    return decoded(
+        dataset,
+        items,
+        canvas,
+        folder.parent / _CACHE,
+        lambda done, total: progress("decode", done, total),
     )
 
 

@@ -9,6 +9,7 @@ from samespace_cloud.config import TrainConfig
 from samespace_cloud.inherit import inherit
 from samespace_cloud.model import EmbeddingModel
 from samespace_cloud.pretrained import load_pretrained
+from samespace_cloud.teacher import Teacher
 from samespace_edge import ConfigError
 
 
@@ -20,19 +21,22 @@ def new_model(config: TrainConfig, cloud: EmbeddingModel | None = None) -> Embed
         load_pretrained(model.backbone, config.model.backbone)
     elif config.init == "cloud":
         if cloud is None:
-            raise ConfigError("init='cloud' needs the cloud model to start from")
+            raise ConfigError(
+                "init='cloud' needs the cloud model's checkpoint to start from; with a bundle or "
+                "vectors, use 'imagenet' or 'random'"
+            )
         inherit(model.backbone, cloud.backbone)
     return model
 
 
-def started(config: TrainConfig, cloud: Checkpoint, start: Checkpoint | None) -> EmbeddingModel:
+def started(config: TrainConfig, teacher: Teacher, start: Checkpoint | None) -> EmbeddingModel:
     """The edge model to begin with."""
     if start is None:
-        return new_model(config, cloud.model)
-    if start.space != cloud.fingerprint:
+        return new_model(config, teacher.model)
+    if start.space != teacher.space:
         raise ConfigError(
             f"the model to go on from lies in space {start.space and start.space.short}…, "
-            f"the cloud model anchors {cloud.fingerprint.short}…"
+            f"the cloud model anchors {teacher.space.short}…"
         )
     if start.model.config != config.model:
         raise ConfigError(

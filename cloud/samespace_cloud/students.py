@@ -48,16 +48,63 @@ class Students(nn.Module):
         return y
 
 
+class WeightedLosses(nn.Module):
+    """A weighted sum of losses, at the full width of the embedding and at nested prefixes of it.
+
+    Args:
+        losses: names and weights.
+        nested: the prefixes' widths; the sum is the mean over all widths.
+    """
+
+    def __init__(
+        self,
+        losses: Sequence[tuple[str, float]],
+        context: LossContext,
+        nested: Sequence[int] = (),
+    ) -> None:
+        super().__init__()
+        self._widths = (context.dim, *nested)
+        self._weights = [weight for _, weight in losses]
+        self.by_width = nn.ModuleList(
+            nn.ModuleList(build_loss(name, context.prefix(width)) for name, _ in losses)
+            for width in self._widths
+        )
+
+    def at_full_width(self) -> list[Loss]:
+        """The losses on the whole embedding."""
+        full = self.by_width[0]
+        assert isinstance(full, nn.ModuleList)
+        return [loss for loss in full if isinstance(loss, Loss)]
+
+    def forward(self, embedding: Tensor, label: Tensor, taught: Tensor | None) -> Tensor:
+        """The loss of a batch: embedding (N, D), label (N,), -1 for none, taught (N, D)."""
+        terms: list[Tensor] = []
+        for width, losses in zip(self._widths, self.by_width, strict=True):
+            told = None if taught is None else F.normalize(taught[:, :width])
+            seen = LossInputs(embedding[:, :width], label, told)
+            assert isinstance(losses, nn.ModuleList)
+            terms += [w * loss(seen) for w, loss in zip(self._weights, losses, strict=True)]
+        return torch.stack(terms).sum() / len(self._widths)
+
+
 class Solo(Students):
     """One model under a weighted sum of losses."""
 
     def __init__(
-        self, model: EmbeddingModel, losses: Sequence[tuple[str, float]], context: LossContext
+        self,
+        model: EmbeddingModel,
+        losses: Sequence[tuple[str, float]],
+        context: LossContext,
+        nested: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.models = nn.ModuleDict({"model": model})
-        self.losses = nn.ModuleList(build_loss(name, context) for name, _ in losses)
-        self._weights = [weight for _, weight in losses]
+        self.terms = WeightedLosses(losses, context, nested)
+
+    @property
+    def losses(self) -> list[Loss]:
+        """The losses at full width."""
+        return self.terms.at_full_width()
 
     def classifier(self) -> Tensor | None:
         """Directions (C, D) of the classifier that was learnt, if one was."""
@@ -74,7 +121,7 @@ class Solo(Students):
     @property
     def anchored(self) -> bool:
         """Whether a loss ties the model to another model's space."""
-        return any(loss.anchored for loss in self.losses if isinstance(loss, Loss))
+        return any(loss.anchored for loss in self.losses)
 
     def loss(
         self, inputs: Mapping[int, Tensor], label: Tensor, taught: Tensor | None, done: float
@@ -83,9 +130,8 @@ class Solo(Students):
         return self._weighted(self._embed("model", inputs, label.device).float(), label, taught)
 
     def _weighted(self, embedding: Tensor, label: Tensor, taught: Tensor | None) -> Tensor:
-        seen = LossInputs(embedding, label, taught)
-        terms = [w * loss(seen) for w, loss in zip(self._weights, self.losses, strict=True)]
-        return torch.stack(terms).sum()
+        total: Tensor = self.terms(embedding, label, taught)
+        return total
 
 
 class CoTraining(Students):

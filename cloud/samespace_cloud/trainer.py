@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from samespace_cloud.checkpoint import read_tensors, write_tensors
 from samespace_cloud.config import TrainConfig
 from samespace_cloud.students import Students
-from samespace_cloud.views import Views
+from samespace_cloud.views import JoinedViews, Views
 from samespace_edge import CheckpointError, canonical_json
 
 Progress = Callable[[str, int, int], None]
@@ -55,7 +55,7 @@ class Trainer:
     def __init__(
         self,
         students: Students,
-        views: Views,
+        views: Views | JoinedViews,
         labels: Tensor,
         config: TrainConfig,
         folder: Path,
@@ -141,8 +141,7 @@ class Trainer:
     def _epoch(self, epoch: int, progress: Progress, interrupted: threading.Event) -> None:
         started = time.monotonic()
         shown = self._views.assign(epoch)
-        # A blend shows two labels, so it has none.
-        labels = self._labels.where(shown < self._views.plain, torch.tensor(-1))
+        labels = self._labels.where(~self._views.blended(shown), torch.tensor(-1))
         generator = torch.Generator().manual_seed(self._config.seed * 100_003 + epoch)
         order = torch.randperm(len(self._labels), generator=generator)
         self.students.train()
@@ -152,10 +151,9 @@ class Trainer:
             if interrupted.is_set():
                 return
             index = order[i * self._config.batch_size : (i + 1) * self._config.batch_size]
-            view = shown[index]
-            inputs = {size: x[view, index] for size, x in self._views.inputs.items()}
-            all_taught = self._views.taught
-            taught = None if all_taught is None else all_taught[view, index].to(self._device)
+            inputs, taught = self._views.take(shown, index)
+            if taught is not None:
+                taught = taught.to(self._device)
             total_loss += self._learn(inputs, labels[index].to(self._device), taught)
             steps += 1
             self._step += 1

@@ -9,28 +9,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from samespace import Dataset
-from samespace_cloud.checkpoint import Checkpoint, clone
+from samespace_cloud.checkpoint import Checkpoint
 from samespace_cloud.closed_form import class_centres
 from samespace_cloud.config import TrainConfig
-from samespace_cloud.heads import anchors, refit, start_classifier, start_head
+from samespace_cloud.heads import refit, start_classifier, start_head
 from samespace_cloud.losses import LOSSES, LossContext
 from samespace_cloud.material import Material, Progress, homogeneous, read_material
 from samespace_cloud.model import EmbeddingModel
 from samespace_cloud.quantized import Int8Student, equalise, fold
 from samespace_cloud.start import new_model, started
 from samespace_cloud.students import CoTraining, Solo, Students
-from samespace_cloud.trainer import Trainer, Validate, best_device
+from samespace_cloud.teacher import Teacher, teacher_of
+from samespace_cloud.teaching import prepare_teaching
+from samespace_cloud.trainer import Trainer, Validate
 from samespace_cloud.views import (
     Views,
     device_of,
     embed_pictures,
     normalised,
     resized,
-    steadied,
 )
 from samespace_edge import ConfigError
 
@@ -73,7 +73,7 @@ def train_cloud(
     context = LossContext(
         len(material.names), config.model.dim, scale=config.scale, margin=config.margin
     )
-    students = Solo(model, config.losses, context)
+    students = Solo(model, config.losses, context, config.nested)
     views = _views(material, config, students, progress)
     start_classifier(students, views, material)
 
@@ -110,11 +110,12 @@ def train_cloud(
 def train_edge(
     dataset: Dataset,
     config: TrainConfig,
-    cloud: Checkpoint,
+    cloud: Checkpoint | Teacher,
     folder: str | Path,
     *,
     start: Checkpoint | None = None,
     gallery_aware: bool = False,
+    pool: Dataset | None = None,
     ridge_head: bool = False,
     progress: Progress = _silent,
 ) -> Checkpoint:
@@ -128,46 +129,34 @@ def train_edge(
         start: an edge model of this space to go on from; `config.init` does not count then.
         gallery_aware: also learn from the test gallery's pictures, without their labels. Their
             owner always has them; report it as a setting of its own.
+        pool: pictures of anything, to teach with besides; their labels are not read.
         ridge_head: start the head from the regression of the cloud's vectors on the features.
         progress: is told the stage and how much of how much is done.
 
     Returns the checkpoint, which is also written to `folder`.
     """
     folder = Path(folder)
-    if config.model.dim != cloud.model.config.dim:
+    teacher = teacher_of(cloud)
+    if config.model.dim != teacher.dim:
         raise ConfigError(
-            f"the edge model's dim {config.model.dim} is not the cloud's {cloud.model.config.dim}"
+            f"the edge model's dim {config.model.dim} is not the cloud's {teacher.dim}"
         )
-    unlabelled = dataset.gallery if gallery_aware else ()
-    material = read_material(dataset, config, folder, unlabelled, progress, cloud.labels)
-    model = started(config, cloud, start)
-    device = best_device()
-    teacher = clone(cloud.model)
-    title = "views of the cloud model"
-    views = Views(
-        material.pictures,
-        config.augmentation,
-        [config.model.input_size],
-        config.views,
-        config.seed,
-        config.mixed_views,
+    model = started(config, teacher, start)
+    teaching = prepare_teaching(
+        dataset,
+        config,
+        teacher,
+        folder,
+        unlabelled=dataset.gallery if gallery_aware else (),
+        pool=pool,
+        progress=progress,
     )
-    views.prepare(lambda done, total: progress(title, done, total), teacher, device)
-    assert views.taught is not None
-    context = LossContext(
-        classes=len(material.names),
-        dim=config.model.dim,
-        cloud_classifier=_cloud_classifier(cloud, material.names),
-        anchors=anchors(views.taught, material.labels, views.plain),
-        scale=config.scale,
-        margin=config.margin,
-    )
-    views.taught = steadied(views.taught, material.labels, views.plain, config.steady)
+    material = teaching.material
     if config.int8:
         prepared = equalise(fold(model), _sample(material, model))
-        students: Solo = Int8Student(prepared, config.losses, context, config.int8)
+        students: Solo = Int8Student(prepared, config.losses, teaching.context, config.int8)
     else:
-        students = Solo(model, config.losses, context)
+        students = Solo(model, config.losses, teaching.context, config.nested)
     if not students.anchored:
         names = ", ".join(name for name, _ in config.losses)
         warnings.warn(
@@ -176,36 +165,40 @@ def train_edge(
             stacklevel=2,
         )
     if ridge_head:
-        start_head(model, views)
-    val_gallery = embed_pictures(teacher, material.val_gallery, device)
+        start_head(model, teaching.views)
 
     def validate(averaged: Students) -> Mapping[str, float]:
         student = averaged.model("model")
         queries = embed_pictures(student, material.val_queries, device_of(student))
-        ranking = material.ranking(queries, val_gallery)
+        ranking = material.ranking(queries, teaching.val_gallery)
         return {
             "score": ranking.mean_average_precision,
             "recall_at_1": ranking.recall_at(1),
             "map": ranking.mean_average_precision,
         }
 
-    trainer = _trainer(
+    trainer = Trainer(
         students,
-        views,
-        material,
+        teaching.everything,
+        teaching.labels,
         config,
         folder,
-        validate,
-        (str(cloud.fingerprint), str(ridge_head), str(start and start.fingerprint)),
+        validate if material.holdout.queries else None,
+        title=f"train {folder.name}",
+        about=(*teaching.about, str(ridge_head), str(start and start.fingerprint)),
     )
     kept = trainer.run(progress)
     assert isinstance(kept, Solo)
     notes = {
-        "taught by": f"{cloud.fingerprint.short}…, {cloud.card.get('started', 'of unknown start')}",
+        "taught by": f"{teacher.space.short}…, {teacher.about}",
         "gallery-aware": "yes: it was also taught with the gallery's pictures, without labels"
         if gallery_aware
         else "no",
     }
+    if pool is not None:
+        notes["unlabelled pool"] = f"{len(pool.items)} pictures of {pool.name}"
+    if config.nested:
+        notes["nested widths"] = ", ".join(map(str, config.nested))
     if start:
         notes["went on from"] = f"{start.fingerprint.short}…"
     if config.int8:
@@ -213,7 +206,7 @@ def train_edge(
     checkpoint = Checkpoint(
         model=kept.finished(),
         role="edge",
-        space=cloud.fingerprint,
+        space=teacher.space,
         labels=material.names,
         classifier=kept.classifier(),
         metrics=trainer.metrics,
@@ -352,18 +345,10 @@ def _need_no_teacher(config: TrainConfig) -> None:
     for name, _ in config.losses:
         if name in LOSSES and LOSSES[name].anchored:
             raise ConfigError(f"the loss {name!r} needs a cloud model; use train_edge")
-    if config.mixed_views or config.steady:
-        raise ConfigError("mixed_views and steady are for learning from a cloud model: train_edge")
-
-
-def _cloud_classifier(cloud: Checkpoint, names: Sequence[str]) -> Tensor | None:
-    """The cloud's classifier in the order of `names`, if it knows them all."""
-    if cloud.classifier is None:
-        return None
-    place = {name: i for i, name in enumerate(cloud.labels)}
-    if any(name not in place for name in names):
-        return None
-    return F.normalize(cloud.classifier[[place[name] for name in names]])
+    if config.mixed_views or config.steady or config.teacher_view != "same":
+        raise ConfigError(
+            "mixed_views, steady and teacher_view are for learning from a cloud model: train_edge"
+        )
 
 
 def _card(config: TrainConfig, material: Material, notes: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from samespace_edge import ConfigError
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,10 @@ class LossContext:
         cloud_classifier: float32 (classes, D): the cloud model's classifier, in the order of the
             training labels; None where it is not known.
         anchors: unit vectors (M, D) of the cloud's space that are ranked; None without them.
-        anchor_scale: the inverse temperature of that ranking.
+        centroids: (classes, D): means of the cloud's unit vectors of each class.
+        variances: (classes, D): their variances.
+        codebook: (M, K, D / M): centroids of the cloud's vectors, cut in M pieces.
+        anchor_scale: the inverse temperature of the ranking of anchors.
         scale: the inverse temperature of softmax losses on cosines.
         margin: the margin of margin losses.
     """
@@ -43,9 +49,36 @@ class LossContext:
     dim: int
     cloud_classifier: Tensor | None = None
     anchors: Tensor | None = None
+    centroids: Tensor | None = None
+    variances: Tensor | None = None
+    codebook: Tensor | None = None
     anchor_scale: float = 20.0
     scale: float = 16.0
     margin: float = 0.0
+
+    def prefix(self, dim: int) -> LossContext:
+        """The same for the first `dim` coordinates, which search by themselves."""
+        if dim == self.dim:
+            return self
+        codebook = self.codebook
+        if codebook is not None:
+            pieces = max(1, dim // codebook.shape[2])
+            codebook = codebook[:pieces] if pieces * codebook.shape[2] == dim else None
+        return replace(
+            self,
+            dim=dim,
+            cloud_classifier=_leading(self.cloud_classifier, dim),
+            anchors=_leading(self.anchors, dim),
+            centroids=_leading(self.centroids, dim, unit=False),
+            variances=_leading(self.variances, dim, unit=False),
+            codebook=codebook,
+        )
+
+
+def _leading(vectors: Tensor | None, dim: int, unit: bool = True) -> Tensor | None:
+    if vectors is None:
+        return None
+    return F.normalize(vectors[:, :dim]) if unit else vectors[:, :dim]
 
 
 class Loss(nn.Module):
@@ -69,3 +102,10 @@ def labelled_mean(per_picture: Tensor, label: Tensor) -> Tensor:
     """Mean over the pictures that have a label; 0 where none has."""
     mask = (label >= 0).to(per_picture.dtype)
     return (per_picture * mask).sum() / torch.clamp(mask.sum(), min=1.0)
+
+
+def taught_of(inputs: LossInputs, who: str) -> Tensor:
+    """The cloud's vectors; raises `ConfigError` naming `who` needs them."""
+    if inputs.taught is None:
+        raise ConfigError(f"{who} needs a cloud model to learn from")
+    return inputs.taught

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from samespace_cloud.losses._base import Loss, LossInputs
-from samespace_edge import ConfigError
+from samespace_cloud.losses._base import Loss, LossInputs, taught_of
 
 
 class CosineRegression(Loss):
@@ -15,6 +14,5 @@ class CosineRegression(Loss):
     anchored = True
 
     def forward(self, inputs: LossInputs) -> Tensor:
-        if inputs.taught is None:
-            raise ConfigError("cosine regression needs a cloud model to learn from")
-        return (1 - (F.normalize(inputs.embedding) * inputs.taught).sum(1)).mean()
+        taught = taught_of(inputs, "cosine regression")
+        return (1 - (F.normalize(inputs.embedding) * taught).sum(1)).mean()

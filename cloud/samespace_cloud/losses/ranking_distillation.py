@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from samespace_cloud.losses._base import Loss, LossContext, LossInputs
+from samespace_cloud.losses._base import Loss, LossContext, LossInputs, taught_of
 from samespace_edge import ConfigError
 
 
@@ -27,8 +27,7 @@ class RankingDistillation(Loss):
         self._scale = context.anchor_scale
 
     def forward(self, inputs: LossInputs) -> Tensor:
-        if inputs.taught is None:
-            raise ConfigError("ranking distillation needs a cloud model to learn from")
-        told = F.softmax(self._scale * inputs.taught @ self.anchors.T, dim=1)
+        taught = taught_of(inputs, "ranking distillation")
+        told = F.softmax(self._scale * taught @ self.anchors.T, dim=1)
         own = F.log_softmax(self._scale * F.normalize(inputs.embedding) @ self.anchors.T, dim=1)
         return F.kl_div(own, told, reduction="batchmean")
