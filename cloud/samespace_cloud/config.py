@@ -50,6 +50,8 @@ class TrainConfig:
         val_every: epochs between validations.
         patience: validations without a better score after which to stop; 0 never stops early.
         seed: of weights, order and views.
+        views_seed: of the views alone, where trainings with several seeds are to share what the
+            cloud model says of one set of views; None takes `seed`.
         align: weight of the alignment term, in co-training.
         align_from: share of the training after which alignment starts to rise, in co-training.
         protect: in co-training, share of the alignment's pull that the cloud model is spared;
@@ -82,6 +84,7 @@ class TrainConfig:
     val_every: int = 1
     patience: int = 0
     seed: int = 0
+    views_seed: int | None = None
     align: float = 4.0
     align_from: float = 0.3
     protect: float = 0.9
@@ -111,6 +114,11 @@ class TrainConfig:
         }
         if wrong := [f"{name} = {getattr(self, name)!r}" for name, ok in checks.items() if not ok]:
             raise ConfigError(f"training settings out of range: {', '.join(wrong)}")
+
+    @property
+    def augmentation_seed(self) -> int:
+        """The seed of the views."""
+        return self.seed if self.views_seed is None else self.views_seed
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in checkpoints."""

@@ -2,7 +2,7 @@
 
 Both are built from the same blocks, so an edge model that has fewer of them, or narrower ones, or
 a smaller input, finds its layers in the cloud model by name. Where a layer is narrower it takes
-the leading channels.
+the leading channels, and of a larger kernel the centre.
 """
 
 from __future__ import annotations
@@ -43,8 +43,17 @@ def inherit(target: nn.Module, source: nn.Module) -> Inherited:
                 continue
             whole += given.shape == own.shape
             sliced += given.shape != own.shape
-            own.copy_(given[tuple(slice(size) for size in own.shape)])
+            own.copy_(given[_part(own, given)])
     return Inherited(whole, sliced, fresh)
+
+
+def _part(own: Tensor, given: Tensor) -> tuple[slice, ...]:
+    """Leading channels (the first two directions) and the centre of the kernel (the others)."""
+    starts = [
+        0 if i < 2 else (b - a) // 2
+        for i, (a, b) in enumerate(zip(own.shape, given.shape, strict=True))
+    ]
+    return tuple(slice(start, start + size) for start, size in zip(starts, own.shape, strict=True))
 
 
 def _fits(own: Tensor, given: Tensor) -> bool:

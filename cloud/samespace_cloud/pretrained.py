@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from samespace_cloud.backbones import BACKBONES, Backbone
 from samespace_cloud.inherit import inherit
@@ -32,11 +32,14 @@ def load_pretrained(backbone: Backbone, name: str) -> None:
     """Fill `backbone` with the ImageNet weights published for `name`: lite0, lite1 or lite2.
 
     A name that begins with one of these and a dash, such as `lite0-trunk`, is a network that is
-    cut from it, and takes the weights of the layers that it has.
+    cut from it, and takes the weights of the layers that it has. A network that is told as text,
+    `ir-...`, takes those of the one that it has most layers in common with.
 
     Raises `ConfigError` where there are no such weights or their package is not installed.
     """
     family = name.split("-")[0]
+    if family == "ir":
+        family = max(_PACKAGES, key=lambda row: _in_common(backbone, row))
     if family not in _PACKAGES:
         raise ConfigError(
             f"there are no pretrained weights for {name!r}; there are for {', '.join(_PACKAGES)} "
@@ -66,3 +69,8 @@ def load_pretrained(backbone: Backbone, name: str) -> None:
     ):
         raise ConfigError(f"the weights of {module_name} do not fit the backbone {name!r}")
     backbone.load_state_dict(dict(zip(own, kept, strict=True)))
+
+
+def _in_common(backbone: nn.Module, row: str) -> int:
+    theirs = Backbone(BACKBONES[row]).state_dict()
+    return sum(theirs[k].shape == v.shape for k, v in backbone.state_dict().items() if k in theirs)

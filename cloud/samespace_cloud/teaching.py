@@ -26,7 +26,9 @@ from samespace_cloud.trainer import best_device
 from samespace_cloud.views import JoinedViews, Views, steadied
 from samespace_edge import ConfigError
 
-_CACHE = "views"
+VIEWS = "views"
+"""Folder, beside those of trainings, where views and what a teacher says of them are kept."""
+
 _PIECE = 8
 _POINTS_PER_CENTROID = 39
 
@@ -85,9 +87,14 @@ def prepare_teaching(
     material = read_material(dataset, config, folder, unlabelled, progress, teacher.labels)
     teacher.about_to_teach((*material.holdout.train, *unlabelled))
     sides = tuple(sizes or [config.model.input_size])
-    cache = folder.parent / _CACHE
+    cache = folder.parent / VIEWS
     views = Views(
-        material.pictures, config.augmentation, sides, config.views, config.seed, config.mixed_views
+        material.pictures,
+        config.augmentation,
+        sides,
+        config.views,
+        config.augmentation_seed,
+        config.mixed_views,
     )
     title = "views of the cloud model"
     views.prepare(lambda done, total: progress(title, done, total), teacher, cache)
@@ -119,9 +126,10 @@ def _pool(
     progress: Progress,
 ) -> tuple[Views, str]:
     pictures = decoded_square(pool, pool.items, config, folder, progress)
-    views = Views(pictures, config.augmentation, sides, config.pool_views, config.seed)
+    seed = config.augmentation_seed
+    views = Views(pictures, config.augmentation, sides, config.pool_views, seed)
     title = "views of the pool"
-    views.prepare(lambda done, total: progress(title, done, total), teacher, folder.parent / _CACHE)
+    views.prepare(lambda done, total: progress(title, done, total), teacher, folder.parent / VIEWS)
     assert views.taught is not None
     if config.teacher_view == "clean":
         views.taught = views.taught[:1].expand_as(views.taught)

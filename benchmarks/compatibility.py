@@ -1,0 +1,146 @@
+"""How near to searching with the cloud model on both sides does a cheap query model come?
+
+    python -m benchmarks.compatibility --data DATA --out runs/study [--parts ratios losses ...]
+
+DATA holds `grocery_store` and `furniture3d` (a CSV in each). Every run is kept in `--out`, so a
+stopped study goes on; `--parts` chooses what to run, and the result is written from all that is
+there. About two hours on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks._result import write
+from benchmarks.study._collect import COLUMNS, NOTES, rows_of
+from benchmarks.study._runs import Group, Log, Run, execute
+from benchmarks.study._settings import (
+    HAND_CUT,
+    TABLE,
+    UNANCHORED,
+    alone_config,
+    best_config,
+    edge_config,
+)
+from samespace import Dataset
+
+EPOCHS, TABLE_EPOCHS = 16, 10
+POOL = (2500, 5000, 10000, 20000)
+
+
+def ratios(group: Group, seeds: list[int]) -> Iterator[Run]:
+    """Alone and taught, inductive and gallery-aware, at every cost ratio."""
+    for ratio in (80, 40, 20):
+        model = HAND_CUT[ratio]
+        for seed in seeds:
+            name, more = f"cut by hand, {ratio}x", {"ratio": ratio}
+            alone = alone_config(model, group.canvas, seed)
+            yield Run("ratios", f"{name}, alone", group.name, alone, alone=True, more=more)
+            best = best_config(model, group.canvas, seed, EPOCHS)
+            yield Run("ratios", name, group.name, best, more=more)
+            yield Run("ratios", name, group.name, best, setting="gallery-aware", more=more)
+
+
+def losses(group: Group, seeds: list[int]) -> Iterator[Run]:
+    """Every row of the table of losses, at 80x."""
+    model = HAND_CUT[80]
+    for seed in seeds:
+        plain = edge_config(model, group.canvas, seed, TABLE_EPOCHS)
+        for name, terms in TABLE.items():
+            config = replace(plain, losses=terms)
+            ridge = name not in UNANCHORED
+            yield Run("losses", name, group.name, config, ridge=ridge, more={"ratio": 80})
+
+
+def teaching(group: Group, seeds: list[int]) -> Iterator[Run]:
+    """One setting of the best recipe changed at a time, at 80x."""
+    model = HAND_CUT[80]
+    for seed in seeds:
+        best = best_config(model, group.canvas, seed, EPOCHS)
+        changes = {
+            "clean-view teacher": replace(best, teacher_view="clean", mixed_views=0),
+            "no blends": replace(best, mixed_views=0),
+            "targets as they are": replace(best, steady=0.0),
+            "from ImageNet weights": replace(best, init="imagenet"),
+            "from nothing": replace(best, init="random"),
+            "half as long": replace(best, epochs=EPOCHS // 2),
+            "twice as long": replace(best, epochs=EPOCHS * 2),
+        }
+        for name, config in changes.items():
+            yield Run("teaching", name, group.name, config, more={"ratio": 80})
+
+
+def pool(group: Group, seeds: list[int]) -> Iterator[Run]:
+    """The gap against the number of unlabelled teaching pictures, at 80x."""
+    for seed in seeds[:1]:
+        config = best_config(HAND_CUT[80], group.canvas, seed, EPOCHS)
+        for count in POOL:
+            yield Run(
+                "pool",
+                f"{count} unlabelled pictures",
+                group.name,
+                config,
+                setting="inductive + pool",
+                pool=count,
+                more={"ratio": 80},
+            )
+
+
+def family(group: Group, seeds: list[int]) -> Iterator[Run]:
+    """The cheapest member of the family."""
+    for seed in seeds:
+        model, more = HAND_CUT[160], {"ratio": 160}
+        alone = alone_config(model, group.canvas, seed)
+        name = "cut by hand, 160x"
+        yield Run("ratios", f"{name}, alone", group.name, alone, alone=True, more=more)
+        best = best_config(model, group.canvas, seed, EPOCHS)
+        yield Run("ratios", name, group.name, best, more=more)
+
+
+PARTS = {
+    "ratios": ratios,
+    "losses": losses,
+    "teaching": teaching,
+    "pool": pool,
+    "family": family,
+}
+
+
+@lru_cache
+def _pool(path: Path, count: int) -> Dataset:
+    """The first pictures of the pool, in an order that is fixed."""
+    whole = Dataset.open(path)
+    order = np.random.default_rng(0).permutation(len(whole.items))[:count]
+    return whole.subset([whole.items[int(i)] for i in order])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the datasets")
+    parser.add_argument("--out", type=Path, default=Path("runs/study"), help="folder of the runs")
+    parser.add_argument("--parts", nargs="*", default=list(PARTS), choices=[*PARTS, "none"])
+    parser.add_argument("--groups", nargs="*", default=["grocery", "furniture"])
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    arguments = parser.parse_args()
+    torch.set_num_threads(min(2, torch.get_num_threads()))
+    log = Log(arguments.out)
+    groups = {n: Group(n, arguments.data, arguments.out) for n in arguments.groups}
+    pictures = partial(_pool, arguments.data / "unlabelled_64px.zip")
+    for part in arguments.parts:
+        for group in groups.values() if part != "none" else ():
+            for run in PARTS[part](group, arguments.seeds):
+                execute(run, group, log, pictures)
+    everything = {n: Group(n, arguments.data, arguments.out) for n in ("grocery", "furniture")}
+    rows = rows_of(log, everything)
+    write("compatibility", COLUMNS, rows, seeds=arguments.seeds, notes=NOTES)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,305 @@
+"""Runs of the study: each is trained once, measured on every task of its data, and written down."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from samespace import Dataset, metrics
+from samespace_cloud.backbones import macs
+from samespace_cloud.checkpoint import Checkpoint
+from samespace_cloud.config import TrainConfig
+from samespace_cloud.demo import canvas_for
+from samespace_cloud.model import EmbeddingModel, ModelConfig
+from samespace_cloud.pictures import decoded
+from samespace_cloud.training import train_cloud, train_edge
+from samespace_cloud.views import embed_pictures
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Queries and a gallery.
+
+    Attributes:
+        name: of the row.
+        manifest: under the data folder.
+        group: tasks of one group share the train part, and so their models.
+    """
+
+    name: str
+    manifest: str
+    group: str
+
+
+TASKS = (
+    Task("photo_to_photo", "grocery_store/photo_to_photo.csv", "grocery"),
+    Task("photo_to_shop", "grocery_store/photo_to_shop.csv", "grocery"),
+    Task("furniture3d (rendered)", "furniture3d/manifest.csv", "furniture"),
+)
+
+
+@dataclass
+class Measured:
+    """One pair of models on one task, query by query.
+
+    Attributes:
+        hits: bool (Q,): whether the first hit is right.
+        precision: float64 (Q,): average precision.
+    """
+
+    hits: NDArray[np.bool_]
+    precision: NDArray[np.float64]
+
+
+@dataclass
+class Group:
+    """Tasks with one train part, their cloud model, and what was found of it.
+
+    Attributes:
+        name: `grocery` or `furniture`.
+        data: the data folder.
+        out: where runs are kept.
+    """
+
+    name: str
+    data: Path
+    out: Path
+    _vectors: dict[tuple[str, str, str], Vectors] = field(default_factory=dict)
+
+    @property
+    def tasks(self) -> list[Task]:
+        return [t for t in TASKS if t.group == self.name]
+
+    @lru_cache(maxsize=4)  # noqa: B019  a handful of groups live as long as the program
+    def dataset(self, task: str) -> Dataset:
+        found = next(t for t in self.tasks if t.name == task)
+        return Dataset.open(self.data / found.manifest)
+
+    @property
+    def train_data(self) -> Dataset:
+        return self.dataset(self.tasks[0].name)
+
+    @cached_property
+    def cloud(self) -> Checkpoint:
+        """The cloud model, trained where it is not there yet."""
+        folder = self.out / self.name / "cloud"
+        if (folder / "checkpoint.json").exists():
+            return Checkpoint.load(folder)
+        return train_cloud(
+            self.train_data,
+            cloud_config(self.canvas),
+            folder,
+            deploy_size=CLOUD_SIZE,
+            lda_head=True,
+        )
+
+    @cached_property
+    def cloud_macs(self) -> int:
+        return macs_of(self.cloud.model)
+
+    @cached_property
+    def canvas(self) -> int:
+        """Side at which pictures are augmented: that of the pictures."""
+        return canvas_for(self.train_data, CLOUD_SIZE)
+
+    def measure(self, query: EmbeddingModel, gallery: EmbeddingModel, task: Task) -> Measured:
+        """M(query, gallery) on a task's test part, with pictures resized as the models ask."""
+        data = self.dataset(task.name)
+        names = sorted({i.label for i in (*data.queries, *data.gallery)})
+        code = {n: i for i, n in enumerate(names)}
+        ranking = metrics.rank(
+            self._embedded(query, task, "query"),
+            self._embedded(gallery, task, "gallery"),
+            np.array([code[i.label] for i in data.queries], np.int64),
+            np.array([code[i.label] for i in data.gallery], np.int64),
+        )
+        return Measured(ranking.hits(1), ranking.average_precision)
+
+    def labels(self, task: Task) -> NDArray[np.int64]:
+        names = [i.label for i in self.dataset(task.name).queries]
+        return np.unique(names, return_inverse=True)[1].astype(np.int64)
+
+    def _embedded(self, model: EmbeddingModel, task: Task, side: str) -> Vectors:
+        cloud = model is self.cloud.model
+        key = (task.name, side, "cloud")
+        if cloud and key in self._vectors:
+            return self._vectors[key]
+        data = self.dataset(task.name)
+        items = data.queries if side == "query" else data.gallery
+        pictures = decoded(data, items, model.config.resize, self.out / self.name / "test")
+        vectors: Vectors = embed_pictures(model, pictures, torch.device("cpu")).numpy()
+        if cloud:
+            self._vectors[key] = vectors
+        return vectors
+
+
+CLOUD_SIZE = 160
+"""Side of the pictures that the finished cloud model takes, in pixels."""
+
+
+def cloud_config(canvas: int, seed: int = 0) -> TrainConfig:
+    """How the study's cloud models are trained: EfficientNet-Lite2 from ImageNet weights."""
+    return TrainConfig(
+        model=ModelConfig("lite2-trunk", 96),
+        losses=(("cosface", 1.0),),
+        init="imagenet",
+        epochs=4,
+        batch_size=64,
+        lr=3e-3,
+        backbone_lr=1 / 3,
+        weight_decay=0.02,
+        warmup=0.1,
+        ema=0.0,
+        views=6,
+        canvas=canvas,
+        val_share=0.0,
+        seed=seed,
+    )
+
+
+def macs_of(model: EmbeddingModel) -> int:
+    """Multiply-accumulates for one picture."""
+    return macs(model, model.config.input_size)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One edge model of the study.
+
+    Attributes:
+        part: of the study.
+        name: of the row.
+        group: whose cloud model and train part.
+        config: how it is trained.
+        setting: `inductive`, `inductive + pool` or `gallery-aware`.
+        alone: trained without the cloud model.
+        more: further columns of its rows.
+    """
+
+    part: str
+    name: str
+    group: str
+    config: TrainConfig
+    setting: str = "inductive"
+    alone: bool = False
+    ridge: bool = True
+    pool: int = 0
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        return f"{self.part}/{self.group}/{self.name}/{self.setting}/{self.config.seed}"
+
+    @property
+    def safe(self) -> str:
+        return self.key.replace("/", "~").replace(" ", "_")
+
+
+class Log:
+    """What the runs found, a line each; a run that stands there is not repeated.
+
+    The hits of every query lie beside it, for paired comparisons later.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "runs.jsonl"
+        self._hits = folder / "hits"
+        self._hits.mkdir(parents=True, exist_ok=True)
+        lines = self._file.read_text().splitlines() if self._file.exists() else []
+        self.rows: list[dict[str, Any]] = [json.loads(x) for x in lines]
+
+    def __contains__(self, run: Run) -> bool:
+        return any(r["key"] == run.key for r in self.rows)
+
+    def add(self, rows: Sequence[dict[str, Any]]) -> None:
+        with self._file.open("a") as file:
+            for row in rows:
+                file.write(json.dumps(row) + "\n")
+        self.rows += rows
+
+    def keep(self, name: str, measured: Measured) -> None:
+        np.savez(self._hits / f"{name}.npz", hits=measured.hits, precision=measured.precision)
+
+    def hits(self, name: str) -> NDArray[np.bool_] | None:
+        path = self._hits / f"{name}.npz"
+        return np.load(path)["hits"] if path.exists() else None
+
+
+def execute(run: Run, group: Group, log: Log, pool: Callable[[int], Dataset]) -> None:
+    """Train a run, measure it on its group's tasks, and write the rows down."""
+    if run in log:
+        return
+    folder = group.out / group.name / "edges" / run.safe
+    started = time.monotonic()
+    if (folder / "checkpoint.json").exists():
+        trained = Checkpoint.load(folder)
+    elif run.alone:
+        trained = train_cloud(
+            group.train_data, run.config, folder.parent / run.safe, lda_head=True, role="edge"
+        )
+    else:
+        trained = train_edge(
+            group.train_data,
+            run.config,
+            group.cloud,
+            folder,
+            ridge_head=run.ridge,
+            gallery_aware=run.setting == "gallery-aware",
+            pool=pool(run.pool) if run.pool else None,
+        )
+    seconds = time.monotonic() - started
+    model = trained.model
+    macs = macs_of(model)
+    rows = []
+    for task in group.tasks:
+        homogeneous = group.measure(model, model, task)
+        cross = homogeneous if run.alone else group.measure(model, group.cloud.model, task)
+        log.keep(f"{run.safe}~{task.name}~self", homogeneous)
+        log.keep(f"{run.safe}~{task.name}~cross", cross)
+        interval = metrics.Bootstrap(group.labels(task)).interval(cross.hits)
+        rows.append(
+            {
+                "key": run.key,
+                "part": run.part,
+                "name": run.name,
+                "task": task.name,
+                "setting": run.setting,
+                "recall_at_1": float(cross.hits.mean()),
+                "recall_at_1_ci": [interval.low, interval.high],
+                "map": float(cross.precision.mean()),
+                "homogeneous": float(homogeneous.hits.mean()),
+                "mmacs_query": macs / 1e6,
+                "cost_ratio": group.cloud_macs / macs,
+                "backbone": model.config.backbone,
+                "input_size": model.config.input_size,
+                "parameters": sum(p.numel() for p in model.parameters()),
+                "seconds": seconds,
+                "seed": run.config.seed,
+                **run.more,
+            }
+        )
+    log.add(rows)
+    shown = ", ".join(f"{r['task']} {r['recall_at_1']:.3f} ({r['homogeneous']:.3f})" for r in rows)
+    print(f"{run.key}: {macs / 1e6:.2f} MMACs, {shown}, {seconds:.0f} s", flush=True)
+
+
+def seeded(config: TrainConfig, seed: int) -> TrainConfig:
+    """The same training with another seed."""
+    return replace(config, seed=seed)
+
+
+def forget(folder: Path) -> None:
+    """Remove a run's folder."""
+    shutil.rmtree(folder, ignore_errors=True)
