@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from samespace.cli._output import json_option, print_json, progress_bar
-
-if TYPE_CHECKING:
-    from samespace_cloud.checkpoint import Checkpoint
-    from samespace_cloud.config import TrainConfig
+from samespace_cloud.cli._settings import (
+    config_from,
+    described,
+    edge_defaults,
+    model_settings,
+    opened,
+    opened_pool,
+    print_checkpoint,
+    said,
+    shared_options,
+    teacher_from,
+    teaching_options,
+    weighted,
+)
+from samespace_cloud.cli.family import family
 
 
 @click.group()
@@ -20,38 +30,11 @@ def train() -> None:
     """Train models."""
 
 
-def _shared(command: Any) -> Any:
-    """Options that every training has."""
-    options = [
-        click.argument("dataset"),
-        click.option(
-            "--out", type=click.Path(path_type=Path), required=True, help="Checkpoint folder."
-        ),
-        click.option("--backbone", help="A row of the table of backbones, such as edge-m."),
-        click.option("--size", type=int, help="Side of the input, in pixels."),
-        click.option("--dim", type=int, help="Width of the embedding."),
-        click.option("--epochs", type=int, help="Passes over the pictures."),
-        click.option("--lr", type=float, help="Peak learning rate."),
-        click.option("--batch-size", type=int, help="Pictures in a step."),
-        click.option("--canvas", type=int, help="Side at which pictures are augmented."),
-        click.option("--views", type=int, help="Views made of every picture."),
-        click.option("--ema", type=float, help="Decay of the averaged weights; 0 for none."),
-        click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Of training."),
-        click.option("--patience", type=int, help="Validations without gain before stopping."),
-        click.option("--val-share", type=float, help="Share of the labels to validate on."),
-        click.option("--seed", type=int, help="Of weights, order and views."),
-        click.option(
-            "--config", type=click.Path(path_type=Path), help="A JSON of training settings."
-        ),
-        json_option,
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+train.add_command(family)
 
 
 @train.command()
-@_shared
+@shared_options
 @click.option("--pretrained", is_flag=True, help="Start from ImageNet weights (extra: pretrained).")
 @click.option("--loss", help="cosface (the default) or arcface.")
 @click.option("--margin", type=float, help="Of the loss.")
@@ -86,11 +69,11 @@ def cloud(
         "margin": margin,
         "deploy_size": deploy_size,
     }
-    defaults = {"model": _model("lite0-trunk", 96), "losses": (("cosface", 1.0),)}
-    config = _config(defaults, given, settings)
+    defaults = {"model": model_settings("lite0-trunk", 96), "losses": (("cosface", 1.0),)}
+    config = config_from(defaults, given, settings)
     with progress_bar() as progress:
         checkpoint = train_cloud(
-            _opened(dataset),
+            opened(dataset),
             config,
             out,
             deploy_size=deploy_size,
@@ -98,12 +81,13 @@ def cloud(
             role=role,
             progress=progress,
         )
-    _print(checkpoint, out, as_json)
+    print_checkpoint(checkpoint, out, as_json)
 
 
 @train.command()
-@_shared
-@click.option("--cloud", "cloud_path", required=True, help="Checkpoint of the cloud model.")
+@shared_options
+@click.option("--cloud", "cloud_path", help="The cloud model: a checkpoint, or a bundle.")
+@click.option("--cloud-vectors", help="Its vectors of the pictures instead: .npz or .npy.")
 @click.option(
     "--loss",
     "losses",
@@ -115,14 +99,19 @@ def cloud(
     type=click.Choice(["random", "imagenet", "cloud"]),
     help="Where the backbone starts; by default from the cloud model.",
 )
-@click.option("--gallery-aware", is_flag=True, help="Also learn from the gallery, unlabelled.")
+@teaching_options
 def edge(
     dataset: str,
     out: Path,
-    cloud_path: str,
+    cloud_path: str | None,
+    cloud_vectors: str | None,
     losses: tuple[str, ...],
     init: str | None,
     gallery_aware: bool,
+    pool: str | None,
+    teacher_view: str | None,
+    mixed_views: int | None,
+    steady: float | None,
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -135,30 +124,34 @@ def edge(
       samespace train edge shop.csv --cloud runs/cloud --out runs/edge --backbone edge-m --size 64
       samespace train edge shop.csv --cloud runs/cloud --out runs/edge \\
         --loss frozen-classifier --loss cosface
+    With any model that runs as a bundle, or that gave vectors once; no labels are needed:
+      samespace train edge shop.csv --cloud x.bundle --out runs/edge --init imagenet
+      samespace train edge shop.csv --cloud-vectors v.npz --out runs/edge --init imagenet
     """
-    from samespace_cloud.checkpoint import Checkpoint
     from samespace_cloud.training import train_edge
 
-    teacher = Checkpoint.load(cloud_path)
-    given = {"losses": tuple(_weighted(x) for x in losses), "init": init}
-    defaults = {
-        "model": _model("lite0-edge", 48, teacher.model.config.dim),
-        "losses": (("cosine-regression", 1.0),),
-        "init": "cloud",
-        "canvas": teacher.model.config.input_size,
+    data = opened(dataset)
+    teacher = teacher_from(cloud_path, cloud_vectors, data)
+    given = {
+        "losses": tuple(weighted(x) for x in losses),
+        "init": init,
+        "teacher_view": teacher_view,
+        "mixed_views": mixed_views,
+        "steady": steady,
     }
-    config = _config(defaults, given, settings)
+    config = config_from(edge_defaults(teacher, data), given, settings)
     with progress_bar() as progress:
         checkpoint = train_edge(
-            _opened(dataset),
+            data,
             config,
             teacher,
             out,
             gallery_aware=gallery_aware,
+            pool=opened_pool(pool),
             ridge_head=any(name == "cosine-regression" for name, _ in config.losses),
             progress=progress,
         )
-    _print(checkpoint, out, as_json)
+    print_checkpoint(checkpoint, out, as_json)
 
 
 @train.command()
@@ -203,11 +196,11 @@ def int8(
     from samespace_cloud.training import train_edge
 
     teacher, start = Checkpoint.load(cloud_path), Checkpoint.load(edge_path)
-    data = _opened(dataset)
+    data = opened(dataset)
     canvas = canvas_for(data, teacher.model.config.input_size)
     base = int8_recipe(demo_recipe(seed, canvas=canvas).edge)
     config = replace(
-        base, model=start.model.config, **_said({"epochs": epochs, "lr": lr, "int8": agree})
+        base, model=start.model.config, **said({"epochs": epochs, "lr": lr, "int8": agree})
     )
     with progress_bar() as progress:
         checkpoint = train_edge(
@@ -219,11 +212,11 @@ def int8(
             gallery_aware=gallery_aware,
             progress=progress,
         )
-    _print(checkpoint, out, as_json)
+    print_checkpoint(checkpoint, out, as_json)
 
 
 @train.command()
-@_shared
+@shared_options
 @click.option("--pretrained", is_flag=True, help="Start from ImageNet weights (extra: pretrained).")
 @click.option("--edge-backbone", default="lite0-edge", show_default=True)
 @click.option("--edge-size", default=48, show_default=True, help="Side of the edge's input.")
@@ -250,88 +243,16 @@ def together(
     from samespace_cloud.training import train_together
 
     given = {"align": align, "init": "imagenet" if pretrained else None}
-    defaults = {"model": _model("lite0-trunk", 80), "losses": (("cosface", 1.0),)}
-    config = _config(defaults, given, settings)
+    defaults = {"model": model_settings("lite0-trunk", 80), "losses": (("cosface", 1.0),)}
+    config = config_from(defaults, given, settings)
     small = replace(
         config, model=ModelConfig(edge_backbone, edge_size, config.model.dim), init="cloud"
     )
     with progress_bar() as progress:
-        both = train_together(_opened(dataset), config, small, out, progress=progress)
+        both = train_together(opened(dataset), config, small, out, progress=progress)
     found = dict(zip(("cloud", "edge"), both, strict=True))
     if as_json:
-        print_json({name: _described(c, out / name) for name, c in found.items()})
+        print_json({name: described(c, out / name) for name, c in found.items()})
         return
     for name, checkpoint in found.items():
-        _print(checkpoint, out / name, as_json)
-
-
-def _opened(path: str) -> Any:
-    from samespace import Dataset
-
-    dataset = Dataset.open(path)
-    with progress_bar() as progress:
-        dataset.validate(progress=lambda done, total: progress("check the data", done, total))
-    return dataset
-
-
-def _model(backbone: str, size: int, dim: int = 128) -> dict[str, Any]:
-    return {"backbone": backbone, "input_size": size, "dim": dim}
-
-
-def _weighted(text: str) -> tuple[str, float]:
-    name, _, weight = text.partition("=")
-    try:
-        return name, float(weight or 1.0)
-    except ValueError:
-        raise click.UsageError(f"--loss {text!r}: the weight is not a number") from None
-
-
-def _config(
-    defaults: dict[str, Any], given: dict[str, Any], settings: dict[str, Any]
-) -> TrainConfig:
-    """Training settings: what the command line says, over the file, over the defaults."""
-    from samespace_cloud.config import TrainConfig
-    from samespace_edge import ConfigError
-
-    file: Path | None = settings.pop("config")
-    model = {
-        name: settings.pop(option)
-        for name, option in (("backbone", "backbone"), ("input_size", "size"), ("dim", "dim"))
-    }
-    value: Any = {}
-    if file is not None:
-        try:
-            value = json.loads(file.read_text())
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"cannot read the settings in {file}: {error}") from None
-        if not isinstance(value, dict) or not isinstance(value.get("model", {}), dict):
-            raise ConfigError(f"the settings in {file} have to be a JSON object")
-    merged = {**defaults, **value, **_said(given), **_said(settings)}
-    merged["model"] = {**defaults["model"], **value.get("model", {}), **_said(model)}
-    # Decoded smaller than the model's input, pictures would be blown up again.
-    merged.setdefault(
-        "canvas", max(merged["model"]["input_size"], int(merged.get("deploy_size") or 0))
-    )
-    merged.pop("deploy_size", None)
-    return TrainConfig.from_json(merged)
-
-
-def _said(values: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in values.items() if v not in (None, ())}
-
-
-def _described(checkpoint: Checkpoint, out: Path) -> dict[str, Any]:
-    return {
-        "checkpoint": str(out),
-        "fingerprint": checkpoint.fingerprint.hex,
-        "space": (checkpoint.space or checkpoint.fingerprint).hex,
-        "validation": dict(checkpoint.metrics),
-    }
-
-
-def _print(checkpoint: Checkpoint, out: Path, as_json: bool) -> None:
-    if as_json:
-        print_json(_described(checkpoint, out))
-        return
-    measured = ", ".join(f"{k} {v:.3f}" for k, v in checkpoint.metrics.items()) or "none"
-    click.echo(f"{out}: {checkpoint.model.config.architecture}, validation: {measured}")
+        print_checkpoint(checkpoint, out / name, as_json)
