@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from samespace_cloud.backbones import Backbone, backbone_spec
+from samespace_cloud.backbones import backbone_spec
 from samespace_cloud.pretrained import MEAN, STD
 from samespace_edge import ConfigError, Resize
 
@@ -17,7 +17,7 @@ class ModelConfig:
     """An embedding model as data.
 
     Attributes:
-        backbone: a row of `samespace_cloud.backbones.BACKBONES`.
+        backbone: a row of `samespace_cloud.backbones.BACKBONES`, or a text that says all of it.
         input_size: side of the square input, in pixels.
         dim: width of the embedding.
         policy: how a picture becomes a square: `crop`, `squash` or `pad`.
@@ -77,7 +77,7 @@ class EmbeddingModel(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.backbone = Backbone(backbone_spec(config.backbone), config.folded)
+        self.backbone = backbone_spec(config.backbone).build(config.folded)
         self.embed = nn.Linear(self.backbone.width, config.dim)
 
     def forward(self, x: Tensor) -> Tensor:
