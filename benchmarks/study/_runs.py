@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ class Measured:
     precision: NDArray[np.float64]
 
 
-@dataclass
+@dataclass(eq=False)
 class Group:
     """Tasks with one train part, their cloud model, and what was found of it.
 
@@ -76,16 +76,19 @@ class Group:
     name: str
     data: Path
     out: Path
+    _datasets: dict[str, Dataset] = field(default_factory=dict)
     _vectors: dict[tuple[str, str, str], Vectors] = field(default_factory=dict)
 
     @property
     def tasks(self) -> list[Task]:
         return [t for t in TASKS if t.group == self.name]
 
-    @lru_cache(maxsize=4)  # noqa: B019  a handful of groups live as long as the program
     def dataset(self, task: str) -> Dataset:
-        found = next(t for t in self.tasks if t.name == task)
-        return Dataset.open(self.data / found.manifest)
+        """What a task's manifest lists."""
+        if task not in self._datasets:
+            found = next(t for t in self.tasks if t.name == task)
+            self._datasets[task] = Dataset.open(self.data / found.manifest)
+        return self._datasets[task]
 
     @property
     def train_data(self) -> Dataset:

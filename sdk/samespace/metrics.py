@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from samespace_edge import ConfigError, DimensionError
+
 Floats = NDArray[np.float32] | NDArray[np.float64]
 Labels = NDArray[np.int64]
 
@@ -19,6 +21,9 @@ _PAIRS_AT_ONCE = 2_000_000
 
 NO_MATCH = np.iinfo(np.int64).max
 """Rank of an item that is not in the gallery."""
+
+HUB_NEIGHBOURS, HUB_WEIGHT = 50, 0.5
+"""`k` and `weight` of `hub_bias`, unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +156,49 @@ class Bootstrap:
                 best = Interval(float(low), float(high), over)
         assert best is not None
         return best
+
+
+def hub_bias(
+    gallery: NDArray[np.float32],
+    bank: NDArray[np.float32],
+    k: int = HUB_NEIGHBOURS,
+    weight: float = HUB_WEIGHT,
+) -> NDArray[np.float32]:
+    """What to add to the cosines of gallery items so that hubs, near to every query, sink.
+
+    Local scaling on the items' side: the mean of an item's largest cosines with queries that are
+    not looked for it tells how near it is to anything (CSLS, Conneau et al. 2018, section 2.3,
+    its term r_S with weight 1; before it the contextual dissimilarity of Jégou et al. 2010).
+
+    Args:
+        gallery: unit vectors (M, D) of the items.
+        bank: unit vectors (B, D) of pictures without labels, embedded by the query model.
+        k: how many of the largest cosines are averaged; all of them where the bank has fewer.
+        weight: factor of that mean, 0 or more.
+
+    Returns float32 (M,): `-weight` times the mean. Exact, and blockwise: memory is that of the
+    inputs and a few megabytes. Raises `ConfigError` for an empty bank, k below 1 or a weight that
+    is negative or not finite, `DimensionError` where the widths differ.
+    """
+    if k < 1:
+        raise ConfigError(f"k has to be 1 or more, not {k}")
+    if not (np.isfinite(weight) and weight >= 0):
+        raise ConfigError(f"the weight of a hub correction is a number from 0 up, not {weight}")
+    if gallery.ndim != 2 or bank.ndim != 2 or gallery.shape[1] != bank.shape[1]:
+        raise DimensionError(
+            f"items {gallery.shape} and bank {bank.shape} have to be (M, D) and (B, D)"
+        )
+    if not len(bank):
+        raise ConfigError("the bank of a hub correction holds no vectors")
+    k = min(k, len(bank))
+    bias = np.empty(len(gallery), np.float32)
+    at_once = max(1, _PAIRS_AT_ONCE // len(bank))
+    for start in range(0, len(gallery), at_once):
+        rows = slice(start, start + at_once)
+        similarity = np.asarray(gallery[rows] @ bank.T, np.float32)
+        largest = np.partition(similarity, len(bank) - k, axis=1)[:, len(bank) - k :]
+        bias[rows] = -weight * largest.mean(1, dtype=np.float64)
+    return bias
 
 
 def update_gain(cross: float, old: float, paragon: float) -> float:

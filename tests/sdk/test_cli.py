@@ -40,6 +40,7 @@ COMMANDS = [
     ["gallery", "create"],
     ["gallery", "admit"],
     ["gallery", "add"],
+    ["gallery", "correct-hubs"],
     ["gallery", "search"],
     ["gallery", "stats"],
     ["gallery", "export"],
@@ -108,7 +109,38 @@ def test_the_whole_way(
     assert {h["payload"]["aisle"] for h in json.loads(filtered.stdout)[0]["hits"]} == {"1"}
     stats = json.loads(samespace("gallery", "stats", "shop", "--json").stdout)
     assert stats["items"] == 16
+    assert stats["corrections"] == []
     assert "16 items written" in samespace("gallery", "export", "shop", "all.npz").stdout
+
+
+def test_hub_correction(
+    samespace: Run, bundles: dict[str, Path], shop_csv: Path, shop: Dataset, tmp_path: Path
+) -> None:
+    cloud, edge = bundles["cloud"], bundles["edge"]
+    samespace("gallery", "create", "shop", "--anchor", cloud)
+    samespace("gallery", "add", "shop", "--data", shop_csv, "--bundle", cloud)
+    setup = ["gallery", "correct-hubs", "shop", "--model", cloud]
+    assert samespace(*setup).returncode == 2  # neither --bank nor --off
+    refused = samespace("gallery", "correct-hubs", "shop", "--model", edge, "--bank", shop_csv)
+    assert refused.returncode == 3
+    assert "no certificate proves it" in refused.stderr
+    done = samespace(*setup, "--bank", shop_csv, "--k", 9, "--weight", 0.7, "--json")
+    (made,) = json.loads(done.stdout)
+    assert (made["bank"], made["k"], made["weight"]) == (48, 9, 0.7)
+    assert made["model"]["name"] == "cloud"
+    assert "bank of 48, k 9, weight 0.7" in samespace("gallery", "stats", "shop").stdout
+    search = ["gallery", "search", "shop", shop_csv.parent / shop.queries[0].path]
+    search += ["--bundle", cloud]
+    assert "score\tcorrected\tpayload" in samespace(*search).stdout
+    plain = samespace(*search, "--no-correction").stdout
+    assert "corrected" not in plain
+    assert "no longer corrects" in samespace(*setup, "--off").stdout
+    assert samespace(*search).stdout == plain
+
+    arguments = ["--query", edge, "--gallery", cloud, "--data", shop_csv, "--bank", shop_csv]
+    verified = samespace("verify", *arguments)
+    assert "change of R@1 [95 %]\tR@1 without / with" in verified.stdout
+    assert json.loads(samespace("verify", *arguments, "--json").stdout)["bank"]["pictures"] == 48
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ def test_train_labels_in_test_are_said(bundles: dict[str, Path], shop: Dataset) 
 def test_certificates_of_an_earlier_report_do_not_stay(
     report: Report, bundles: dict[str, Path], shop: Dataset, tmp_path: Path
 ) -> None:
-    from samespace.cli.verify import write_certificates
+    from samespace.verification import write_certificates
 
     assert len(write_certificates(report, tmp_path)) == 1
     failed = verify([bundles["edge"]], [bundles["cloud"]], shop)
@@ -193,3 +193,102 @@ def test_certificates_of_an_earlier_report_do_not_stay(
     )
     (path,) = write_certificates(named, tmp_path).values()
     assert path.parent == tmp_path
+
+
+@pytest.fixture(scope="module")
+def corrected(bundles: dict[str, Path], shop: Dataset) -> Report:
+    return verify([bundles["edge"]], [bundles["cloud"]], shop, baseline=bundles["poor"], bank=shop)
+
+
+def test_figures_with_hub_correction_are_what_computing_them_gives(
+    report: Report, corrected: Report, bundles: dict[str, Path], shop: Dataset
+) -> None:
+    edge, cloud = Embedder(bundles["edge"]), Embedder(bundles["cloud"])
+    queries = edge.embed([shop.read(i) for i in shop.queries])
+    gallery = cloud.embed([shop.read(i) for i in shop.gallery])
+    bank = edge.embed([shop.read(i) for i in shop.train])
+    nearest = np.sort(gallery @ bank.T, axis=1)[:, -min(50, len(bank)) :]
+    scores = queries @ gallery.T - 0.5 * nearest.mean(1)
+    labels = np.array([i.label for i in shop.gallery])
+    wanted = np.array([i.label for i in shop.queries])
+    right = labels[np.argsort(-scores, axis=1)] == wanted[:, None]
+    cell = corrected.cell("edge", "cloud")
+    assert cell.corrected is not None
+    assert cell.corrected_difference is not None
+    for k in (1, 5, 10):
+        found = cell.corrected[f"recall_at_{k}"]
+        assert found.value == pytest.approx(right[:, :k].any(1).mean())
+        assert found.low <= found.value <= found.high
+    plain = labels[np.argsort(-(queries @ gallery.T), axis=1)][:, 0] == wanted
+    assert cell.corrected_difference.value == pytest.approx(right[:, 0].mean() - plain.mean())
+    assert corrected.bank is not None
+    assert (corrected.bank.pictures, corrected.bank.k, corrected.bank.weight) == (48, 50, 0.5)
+    assert corrected.bank.sha256 == shop.sha256(shop.train)
+
+
+def test_a_bank_changes_nothing_else(report: Report, corrected: Report) -> None:
+    assert all(c.corrected is not None for c in corrected.matrix)
+    plain = [replace(c, corrected=None, corrected_difference=None) for c in corrected.matrix]
+    assert tuple(plain) == report.matrix
+    assert corrected.criteria == report.criteria
+    assert corrected.thresholds == report.thresholds
+    (with_bank,), (without,) = corrected.certificates(), report.certificates()
+    assert (with_bank.criterion, with_bank.figures) == (without.criterion, without.figures)
+    assert "bank" not in report.to_json()
+    assert set(report.to_json()["matrix"][0]) == {"query", "gallery", "estimates"}
+
+
+def test_a_report_with_a_bank_reads_back_and_shows_both(
+    report: Report, corrected: Report, tmp_path: Path
+) -> None:
+    write_report(corrected, tmp_path)
+    value = json.loads((tmp_path / "report.json").read_text())
+    jsonschema.validate(value, json.loads((SCHEMAS / "report.schema.json").read_text()))
+    assert Report.read(tmp_path / "report.json") == corrected
+    cell = corrected.cell("poor", "cloud")
+    assert cell.corrected is not None
+    for name in ("report.html", "report.md"):
+        text = (tmp_path / name).read_text()
+        assert "The matrix with hub correction" in text
+        assert "0.5 times the mean of the gallery picture&#39;s 50" in text.replace("'", "&#39;")
+        for estimates in (cell.estimates, cell.corrected):
+            assert f"{estimates['map'].value:.3f}" in text
+    assert "hub correction" not in to_markdown(report)
+
+
+def test_banks_of_every_kind(bundles: dict[str, Path], shop: Dataset, tmp_path: Path) -> None:
+    from samespace.verification._bank import open_bank
+
+    assert [i.path for i in open_bank(shop).items] == sorted(i.path for i in shop.train)
+    assert [i.path for i in open_bank(shop.source).items] == sorted(i.path for i in shop.train)
+    few = open_bank(shop, most=10)
+    assert len(few.items) == 10
+    assert few.items == open_bank(shop, most=10).items
+    for n, item in enumerate(shop.train[:3]):
+        (tmp_path / f"{n}.png").write_bytes(shop.read(item))
+    assert [i.path for i in open_bank(tmp_path).items] == ["0.png", "1.png", "2.png"]
+    mixed = open_bank([tmp_path / "0.png", str(tmp_path / "1.png"), shop.read(shop.train[2])])
+    assert [mixed.read(i) for i in mixed.items] == [shop.read(i) for i in shop.train[:3]]
+    found = verify([bundles["edge"]], [bundles["cloud"]], shop, bank=str(tmp_path))
+    assert found.bank is not None
+    assert (found.bank.name, found.bank.pictures) == (tmp_path.name, 3)
+
+
+def test_banks_that_are_refused(bundles: dict[str, Path], shop: Dataset, tmp_path: Path) -> None:
+    models = ([bundles["edge"]], [bundles["cloud"]], shop)
+    copy = tmp_path / "copy.png"
+    for item in (shop.queries[3], shop.gallery[2]):
+        copy.write_bytes(shop.read(item))
+        with pytest.raises(VerificationError, match=f"is the test picture {item.path}"):
+            verify(*models, bank=tmp_path)
+    with pytest.raises(VerificationError, match="picture 1 of the bank is the test picture"):
+        verify(*models, bank=[shop.read(shop.train[0]), shop.read(shop.queries[0])])
+    with pytest.raises(VerificationError, match="holds no pictures"):
+        verify(*models, bank=[])
+    with pytest.raises(VerificationError, match="no train pictures"):
+        verify(*models, bank=shop.subset(shop.queries))
+    with pytest.raises(VerificationError, match="paths or encoded pictures"):
+        verify(*models, bank=[np.zeros((8, 8, 3), np.uint8)])  # type: ignore[list-item]
+    copy.write_bytes(b"no picture")
+    with pytest.raises(VerificationError, match=r"copy\.png"):
+        verify(*models, bank=tmp_path)

@@ -24,9 +24,7 @@ def shared_options(command: Any) -> Any:
         click.option(
             "--out", type=click.Path(path_type=Path), required=True, help="Checkpoint folder."
         ),
-        click.option(
-            "--backbone", help="A row of the table, such as edge-m, or a text."
-        ),
+        click.option("--backbone", help="A row of the table, such as edge-m, or a text."),
         click.option("--size", type=int, help="Side of the input, in pixels."),
         click.option("--dim", type=int, help="Width of the embedding."),
         click.option("--epochs", type=int, help="Passes over the pictures."),

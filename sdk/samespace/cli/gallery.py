@@ -10,7 +10,8 @@ import click
 
 from samespace._dataset import Dataset
 from samespace.cli._output import json_option, print_json, print_table, progress_bar
-from samespace.gallery import Gallery
+from samespace.gallery import Gallery, HubCorrection
+from samespace.metrics import HUB_NEIGHBOURS, HUB_WEIGHT
 from samespace_edge import Embedder, FilterError
 
 _BATCH = 64
@@ -112,6 +113,7 @@ def add(path: str, images: tuple[str, ...], bundle: str, data: str | None, as_js
 @click.option("-k", default=5, show_default=True, help="How many items to find.")
 @click.option("--where", help="A filter on payloads, as JSON.")
 @click.option("--exact", is_flag=True, help="Scan everything, whatever the size.")
+@click.option("--no-correction", is_flag=True, help="Search without this model's hub correction.")
 @json_option
 def search(
     path: str,
@@ -120,6 +122,7 @@ def search(
     k: int,
     where: str | None,
     exact: bool,
+    no_correction: bool,
     as_json: bool,
 ) -> None:
     """Find the items of the gallery PATH that look like IMAGES.
@@ -135,7 +138,12 @@ def search(
         raise FilterError(f"--where is not JSON: {error}") from None
     with Gallery.open(path) as opened:
         result = opened.search(
-            images=list(images), model=Embedder(bundle), k=k, where=condition, exact=exact
+            images=list(images),
+            model=Embedder(bundle),
+            k=k,
+            where=condition,
+            exact=exact,
+            corrected=False if no_correction else None,
         )
     if as_json:
         print_json(
@@ -145,12 +153,67 @@ def search(
             ]
         )
         return
+    columns = ["id", "score", "payload"]
+    if result.corrected_scores is not None:
+        columns.insert(2, "corrected")
     for image, hits in zip(images, result, strict=True):
-        print_table(
-            ["id", "score", "payload"],
-            [(h.id, f"{h.score:.3f}", json.dumps(h.payload, ensure_ascii=False)) for h in hits],
-            title=image,
-        )
+        rows = []
+        for h in hits:
+            corrected = [] if h.corrected_score is None else [f"{h.corrected_score:.3f}"]
+            payload = json.dumps(h.payload, ensure_ascii=False)
+            rows.append((h.id, f"{h.score:.3f}", *corrected, payload))
+        print_table(columns, rows, title=image)
+
+
+@gallery.command("correct-hubs")
+@click.argument("path")
+@click.option("--model", "bundle", required=True, help="Bundle that embeds the queries.")
+@click.option(
+    "--bank", help="Folder of pictures, or dataset whose train pictures are taken: at most 2,000."
+)
+@click.option("-k", "--k", default=HUB_NEIGHBOURS, show_default=True, help="Cosines averaged.")
+@click.option("--weight", default=HUB_WEIGHT, show_default=True, help="Weight of their mean.")
+@click.option("--off", is_flag=True, help="Undo it instead.")
+@json_option
+def correct_hubs(
+    path: str,
+    bundle: str,
+    bank: str | None,
+    k: int,
+    weight: float,
+    off: bool,
+    as_json: bool,
+) -> None:
+    """Make items that are near to every query sink in searches of the gallery PATH.
+
+    \b
+    Example:
+      samespace gallery correct-hubs shop --model edge.bundle --bank train-pictures
+      samespace gallery correct-hubs shop --model edge.bundle --off
+    """
+    if off == bool(bank):
+        raise click.UsageError("name either --bank or --off")
+    # Only this command needs what verification imports.
+    from samespace.verification._bank import embed_bank, open_bank
+
+    embedder = Embedder(bundle)
+    with Gallery.open(path) as opened, progress_bar() as progress:
+        if bank:
+            vectors = embed_bank(embedder, open_bank(bank), embedder.identity.name, progress)
+            opened.correct_hubs(vectors, model=embedder, k=k, weight=weight, progress=progress)
+        else:
+            opened.uncorrect_hubs(embedder)
+        found = opened.corrections()
+    if as_json:
+        print_json([_correction_json(c) for c in found])
+    elif bank:
+        click.echo(f"{path} now corrects searches by {embedder.identity}, bank of {len(vectors)}")
+    else:
+        click.echo(f"{path} no longer corrects searches by {embedder.identity}")
+
+
+def _correction_json(correction: HubCorrection) -> dict[str, Any]:
+    return {**vars(correction), "model": correction.model.to_json()}
 
 
 @gallery.command()
@@ -176,6 +239,7 @@ def stats(path: str, as_json: bool) -> None:
                 "by_model": by_model,
                 "approximate": found.approximate,
                 "bytes_on_disk": found.bytes_on_disk,
+                "corrections": [_correction_json(c) for c in found.corrections],
             }
         )
         return
@@ -188,6 +252,10 @@ def stats(path: str, as_json: bool) -> None:
             ("items", f"{found.items:,}"),
             *[(f"made by {model}", f"{n:,}") for model, n in by_model.items()],
             ("index", "approximate" if found.approximate else "exact"),
+            *[
+                (f"corrected for {c.model}", f"bank of {c.bank:,}, k {c.k}, weight {c.weight:g}")
+                for c in found.corrections
+            ],
             ("on disk", f"{found.bytes_on_disk / 2**20:.1f} MiB"),
         ],
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import click
@@ -10,7 +9,14 @@ import click
 from samespace._dataset import Dataset
 from samespace.cli import EXIT_NO
 from samespace.cli._output import json_option, print_json, print_table, progress_bar
-from samespace.verification import Report, verdict, verify, write_report
+from samespace.verification import (
+    Report,
+    verdict,
+    verify,
+    write_certificates,
+    write_report,
+)
+from samespace.verification._report import METRIC_NAMES
 from samespace_edge import Embedder
 
 
@@ -26,6 +32,11 @@ from samespace_edge import Embedder
 )
 @click.option("--data", "dataset", required=True, help="Dataset whose test part is searched.")
 @click.option("--baseline", help="Query bundle trained alone, which the pair has to beat.")
+@click.option(
+    "--bank",
+    help="Dataset whose train pictures, or folder whose pictures (at most 2,000), make a hub "
+    "correction: every figure is shown with and without.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for report and certificates.")
 @click.option("--gate", is_flag=True, help="Exit with 1 unless the criterion holds.")
 @json_option
@@ -34,6 +45,7 @@ def verify_command(
     gallery: tuple[str, ...],
     dataset: str,
     baseline: str | None,
+    bank: str | None,
     out: Path | None,
     gate: bool,
     as_json: bool,
@@ -44,6 +56,7 @@ def verify_command(
     Example, in a release pipeline:
       samespace verify --query edge.bundle --gallery cloud.bundle --data shop/manifest.csv \\
         --out report --gate
+    With --bank shop/manifest.csv it also tells what `samespace gallery correct-hubs` would bring.
     A gallery admits the very file that was verified. For what a phone runs:
       samespace verify --query edge.bundle#coreml-fp16@mil-interpreter \\
         --gallery cloud.bundle --data shop/manifest.csv --out report
@@ -52,7 +65,7 @@ def verify_command(
     queries, galleries = [_opened(q) for q in query], [_opened(g) for g in gallery]
     alone = _opened(baseline) if baseline else None
     with progress_bar() as progress:
-        report = verify(queries, galleries, data, baseline=alone, progress=progress)
+        report = verify(queries, galleries, data, baseline=alone, bank=bank, progress=progress)
     if out:
         write_report(report, out, data)
         write_certificates(report, out)
@@ -74,23 +87,6 @@ def _opened(text: str) -> str | Embedder:
     return Embedder(path, variant=variant, runtime=runtime or None)
 
 
-def write_certificates(report: Report, folder: Path) -> dict[str, Path]:
-    """Write the certificates of a report beside it; returns their paths by query label."""
-    for stale in folder.glob("*.certificate.json"):
-        stale.unlink()  # of an earlier report in this folder
-    written = {}
-    for certificate in report.certificates():
-        name = certificate.query.name
-        # A bundle's name is free text from wherever it was made; as a file name it is not.
-        safe = re.sub(r"[^A-Za-z0-9_-]+", "-", name)
-        query, gallery = certificate.query, certificate.gallery
-        parts = (safe, query.fingerprint.short, query.variant, "in", gallery.fingerprint.short)
-        path = folder / f"{'-'.join(parts)}.certificate.json"
-        certificate.write(path)
-        written[name] = path
-    return written
-
-
 def print_report(report: Report) -> None:
     """The matrix, the criterion and the cost, in a terminal."""
     rows = []
@@ -101,6 +97,8 @@ def print_report(report: Report) -> None:
             (cell.query, cell.gallery, f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]", *others)
         )
     print_table(["query", "gallery", "R@1 [95 %]", "R@5", "R@10", "mAP"], rows, "M(query, gallery)")
+    if report.bank is not None:
+        _print_corrected(report)
     print_table(
         [
             "query → gallery",
@@ -124,3 +122,19 @@ def print_report(report: Report) -> None:
         "criterion",
     )
     click.echo(verdict(report))
+
+
+def _print_corrected(report: Report) -> None:
+    """What hub correction changes, pair by pair."""
+    rows = []
+    for cell in report.matrix:
+        assert cell.corrected is not None
+        assert cell.corrected_difference is not None
+        d = cell.corrected_difference
+        pairs = [
+            f"{cell.estimates[m].value:.3f} / {cell.corrected[m].value:.3f}" for m in METRIC_NAMES
+        ]
+        change = f"{d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}]"
+        rows.append((cell.query, cell.gallery, change, *pairs))
+    names = [f"{name} without / with" for name in METRIC_NAMES.values()]
+    print_table(["query", "gallery", "change of R@1 [95 %]", *names], rows, "with hub correction")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sqlite3
 import threading
 from collections.abc import Sequence
@@ -15,20 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samespace._certificate import Certificate
+from samespace.gallery._export import write_export
 from samespace.gallery._filter import Where
+from samespace.gallery._hub_store import Correction, HubStore
+from samespace.gallery._hubs import Progress, correct, is_vectors, silent
 from samespace.gallery._index import DEFAULT_PROBES, DEFAULT_REFINE, Found
 from samespace.gallery._inputs import (
     checked_ids,
     identity_of,
     loads,
-    packed,
     payload_texts,
     some,
     unit_vectors,
 )
 from samespace.gallery._live import LiveIndex
 from samespace.gallery._store import Row, Store
-from samespace.gallery._values import GalleryStats, Record, SearchResult
+from samespace.gallery._values import GalleryStats, HubCorrection, Record, SearchResult
+from samespace.metrics import HUB_NEIGHBOURS, HUB_WEIGHT
 from samespace_edge import (
     Bundle,
     ConfigError,
@@ -73,7 +74,8 @@ class Gallery:
         self.dim: int = store.meta("dim")
         self.space = Fingerprint(store.meta("space"))
         self._models: dict[tuple[str, str], tuple[int, ModelIdentity]] = {}
-        self._live = LiveIndex(store)
+        self._hubs = HubStore(store)
+        self._live = LiveIndex(store, self._hubs)
         self._load_models()
 
     @classmethod
@@ -133,7 +135,8 @@ class Gallery:
         """
         store = Store(Path(path), read_only=read_only, busy_timeout=busy_timeout)
         try:
-            store.check()
+            if store.check():
+                HubStore(store).check()
             return cls(store)
         except BaseException:
             store.close()
@@ -215,6 +218,11 @@ class Gallery:
             found[identity.fingerprint.hex, identity.variant_sha256] = (number, identity)
         self._models = found
 
+    def _named(self) -> dict[int, ModelIdentity]:
+        """The admitted models by number, those that other processes admitted among them."""
+        self._load_models()
+        return dict(self._models.values())
+
     def _number_of(self, identity: ModelIdentity) -> int:
         key = (identity.fingerprint.hex, identity.variant_sha256)
         if key not in self._models:
@@ -233,6 +241,68 @@ class Gallery:
             f"gallery {self.name!r}, but no certificate proves it. Run 'samespace verify' with it "
             "and a bundle of the gallery, then Gallery.admit the certificate."
         )
+
+    # hubs
+
+    def correct_hubs(
+        self,
+        bank: Vectors | Sequence[ImageSource],
+        *,
+        model: Embedder | ModelIdentity,
+        k: int = HUB_NEIGHBOURS,
+        weight: float = HUB_WEIGHT,
+        progress: Progress = silent,
+    ) -> HubCorrection:
+        """Correct the searches of a query model for hubs, from now on and for every process.
+
+        Every item gets the bias of `samespace.metrics.hub_bias`, as do those added or updated
+        later, when they are written. Vectors do not change. Setting it up again replaces it.
+
+        Args:
+            bank: pictures without labels, embedded here by `model`, which then has to be an
+                `Embedder`; or vectors (B, D) that it made, as an array of floats. A few thousand
+                that are like the queries to come; the work is items times B times D.
+            model: the query model.
+            k, weight: see `hub_bias`.
+            progress: is told the stage and how many items of how many are done.
+
+        Raises `NotCertifiedError`, `ConfigError`, `DimensionError`, `InvalidVectorError`,
+        `GalleryBusyError`, `GalleryStorageError`, and the embedder's errors.
+        """
+        number = self._number_of(identity_of(model))
+        given = (bank, None) if is_vectors(bank) else (None, bank)
+        vectors = self._vectors(model, *given)
+        made = Correction(0, number, k, weight, 0, vectors)
+        correct(self._store, self._hubs, self._lock, made, progress)
+        self._live.stale = True
+        return HubCorrection(self._named()[number], len(vectors), k, weight)
+
+    def uncorrect_hubs(self, model: Embedder | ModelIdentity) -> None:
+        """Undo `correct_hubs`; nothing happens where there is no correction."""
+        number = self._number_of(identity_of(model))
+        with self._lock:
+            with self._store.writing():
+                self._hubs.take(number)
+            self._live.stale = True
+
+    def corrections(self) -> tuple[HubCorrection, ...]:
+        """The query models whose searches are corrected for hubs."""
+        with self._lock:
+            models = self._named()
+            return tuple(
+                HubCorrection(models[c.model], len(c.bank), c.k, c.weight)
+                for c in self._hubs.corrections()
+            )
+
+    def _correction(self, number: int, corrected: bool | None) -> Correction | None:
+        """What a search by this model is corrected with; after `refresh`."""
+        found = [c for c in self._live.corrections if c.model == number]
+        if corrected and not found:
+            raise ConfigError(
+                f"searches by {self._named()[number]} are not corrected in gallery {self.name!r}; "
+                "set it up with Gallery.correct_hubs or 'samespace gallery correct-hubs'"
+            )
+        return found[0] if found and corrected is not False else None
 
     # writing
 
@@ -270,6 +340,7 @@ class Gallery:
             try:
                 with self._store.writing():
                     self._store.insert(rows)
+                    self._hubs.cover()
             except UnicodeEncodeError as error:
                 raise ConfigError(
                     f"{error.object!r} is no valid text, so it cannot be an id or a payload"
@@ -319,6 +390,7 @@ class Gallery:
                         )
                     ]
                 )
+                self._hubs.cover()
             self._live.stale = True
 
     def delete(self, ids: Sequence[str]) -> None:
@@ -358,8 +430,7 @@ class Gallery:
             rows = self._existing(checked_ids(ids, unique=False))
             by_number = dict(self._models.values())
             if any(row[2] not in by_number for row in rows):
-                self._load_models()
-                by_number = dict(self._models.values())
+                by_number = self._named()
         return [
             Record(id_, np.frombuffer(raw, np.float32), loads(text), by_number[number])
             for _, id_, number, raw, text in rows
@@ -376,6 +447,7 @@ class Gallery:
         exact: bool = False,
         payloads: bool = True,
         probes: int = DEFAULT_PROBES,
+        corrected: bool | None = None,
     ) -> SearchResult:
         """Find the k nearest items of every query.
 
@@ -388,26 +460,29 @@ class Gallery:
             exact: scan everything, whatever the size.
             payloads: whether to fetch the payloads of what is found.
             probes: how many lists of an approximate index to look into; more finds more.
+            corrected: False to search without this model's hub correction; True to insist on it;
+                by default as `correct_hubs` set it up.
 
-        Raises `NotCertifiedError`, `DimensionError`, `InvalidVectorError`, `FilterError`, and the
-        embedder's errors.
+        Raises `NotCertifiedError`, `DimensionError`, `InvalidVectorError`, `FilterError`,
+        `ConfigError` where `corrected` is True and nothing is set up, and the embedder's errors.
         """
         if k < 1:
             raise ConfigError(f"k has to be 1 or more, not {k}")
-        self._number_of(identity_of(model))
+        number = self._number_of(identity_of(model))
         queries = self._vectors(model, vectors, images)
         with self._lock:
             self._live.refresh()
-            found = self._live.index.search(
+            found, corrected_scores = self._live.search(
                 queries,
                 k,
-                keys=None if where is None else self._live.passing(where),
+                correction=self._correction(number, corrected),
+                where=where,
                 approximate=not exact,
                 probes=probes,
                 refine=DEFAULT_REFINE,
             )
             fetched = self._payloads(found) if payloads else None
-        return SearchResult(found.ids.tolist(), found.scores, fetched)
+        return SearchResult(found.ids.tolist(), found.scores, fetched, corrected_scores)
 
     def _payloads(self, found: Found) -> list[list[Any]]:
         keys = found.keys.tolist()
@@ -430,6 +505,7 @@ class Gallery:
                 admitted=self.admitted,
                 approximate=self._live.index.base is not None,
                 bytes_on_disk=sum(p.stat().st_size for p in self.path.rglob("*") if p.is_file()),
+                corrections=self.corrections(),
             )
 
     def export(self, path: str | Path) -> int:
@@ -440,21 +516,7 @@ class Gallery:
         JSON) ends at `ids_ends[i]`, `payloads_ends[i]`, `models_ends[i]`.
         """
         with self._lock:
-            self._load_models()
-            numbers = {number: i for i, (number, _) in enumerate(self._models.values())}
+            models = self._named()
             rows = list(self._store.rows())
-            models = [json.dumps(identity.to_json()) for _, identity in self._models.values()]
-        raw = b"".join(row[3] for row in rows)
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        with temporary.open("wb") as file:
-            arrays: dict[str, Any] = {
-                "vectors": np.frombuffer(raw, np.float32).reshape(len(rows), self.dim),
-                "model": np.array([numbers[row[2]] for row in rows], np.int64),
-                **packed("ids", [row[1] for row in rows]),
-                **packed("payloads", [row[4] or "null" for row in rows]),
-                **packed("models", models),
-            }
-            np.savez_compressed(file, **arrays)
-        temporary.replace(path)
+        write_export(Path(path), rows, models, self.dim)
         return len(rows)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,8 @@ from typing import Any
 import faiss as _faiss
 import numpy as np
 from numpy.typing import NDArray
+
+from samespace.gallery._checksum import file_crc
 
 Vectors = NDArray[np.float32]
 
@@ -41,7 +42,7 @@ class Found:
     Attributes:
         ids: object (N, K).
         keys: int64 (N, K).
-        scores: float32 (N, K): cosines, best first.
+        scores: float32 (N, K): inner products, best first.
     """
 
     ids: NDArray[np.object_]
@@ -94,6 +95,10 @@ class Delta:
         self._keys[start:stop] = keys
         self._ids[start:stop] = ids
         self._place.update(zip(keys, range(start, stop), strict=True))
+
+    def place(self, key: int) -> int:
+        """Position of the item with this key, which has to be there."""
+        return self._place[key]
 
     def remove(self, key: int) -> bool:
         """Remove an item; whether it was there."""
@@ -225,11 +230,7 @@ class Base:
 
 def _sum(path: Path) -> str:
     """Checksum of a file: its size and CRC, or what tells that it is not there."""
-    crc = 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            crc = zlib.crc32(block, crc)
-    return f"{path.stat().st_size}:{crc:08x}"
+    return f"{path.stat().st_size}:{file_crc(path):08x}"
 
 
 def exact(queries: Vectors, vectors: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
@@ -266,6 +267,19 @@ class Index:
         """Forget an item."""
         if not self.delta.remove(key) and self.base:
             self.base.remove(key)
+
+    def entries(self, keys: NDArray[np.int64], column: int) -> Vectors:
+        """One column of the vectors of the items that these keys (any shape) belong to."""
+        found = np.zeros(keys.shape, np.float32)
+        if self.base:
+            places = np.searchsorted(self.base.keys, keys).clip(max=len(self.base.keys) - 1)
+            there = (self.base.keys[places] == keys) & self.base.alive[places]
+            found[there] = self.base.vectors[places[there], column]
+        else:
+            there = np.zeros(keys.shape, bool)
+        waiting = [self.delta.place(int(key)) for key in keys[~there]]
+        found[~there] = self.delta.vectors[waiting, column] if waiting else 0
+        return found
 
     def search(
         self,
@@ -343,7 +357,16 @@ class Index:
         return Found(items.ids[places], items.keys[places], scores)
 
 
-def snapshot_notes(gallery: str, last_key: int, last_tombstone: int, token: str) -> dict[str, Any]:
-    """What has to agree between a snapshot and its database."""
-    digest = hashlib.sha256(f"{gallery} {last_key} {last_tombstone} {token}".encode()).hexdigest()
+def snapshot_notes(
+    gallery: str, last_key: int, last_tombstone: int, token: str, corrections: Sequence[int] = ()
+) -> dict[str, Any]:
+    """What has to agree between a snapshot and its database.
+
+    `corrections` are the numbers of the hub corrections folded into the vectors. Without any, the
+    notes are those of galleries that never had one.
+    """
+    state = f"{gallery} {last_key} {last_tombstone} {token}"
+    if corrections:
+        state += f" {list(corrections)}"
+    digest = hashlib.sha256(state.encode()).hexdigest()
     return {"schema": 1, "state": digest, "last_key": last_key, "last_tombstone": last_tombstone}

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from samespace.gallery._checksum import FileSum
 from samespace_edge import (
     GalleryBusyError,
     GalleryDamagedError,
@@ -28,8 +29,11 @@ from samespace_edge import (
 )
 
 SCHEMA = 1
+CORRECTED = 2
+"""Schema of a gallery with hub corrections: software that knows only the first one would add items
+without their bias, so it has to refuse."""
+
 DATABASE = "gallery.db"
-_SUM = "gallery.sum"
 _CHUNK = 500  # parameters in one IN (...)
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
@@ -65,13 +69,13 @@ class Store:
                 f"there is no gallery at {folder}: it has no {DATABASE}. "
                 "Create one with Gallery.create or 'samespace gallery create'."
             )
+        self._sum = FileSum(self.path)
         self._changed = False
         self._closed = False
         with self.errors():
             # A gallery on read-only media has no log to share, so SQLite need not look for one;
             # where a log was left behind, it holds acknowledged items and has to be read.
-            log = self._log()
-            left = log.exists() and log.stat().st_size > 0
+            left = self._sum.log_left()
             mode = ("mode=ro" if left else "mode=ro&immutable=1") if read_only else "mode=rw"
             self._db = sqlite3.connect(
                 f"{self.path.absolute().as_uri()}?{mode}",
@@ -129,7 +133,7 @@ class Store:
                     "with a longer busy_timeout"
                 ) from None
             if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-                raise self._damaged(str(error)) from None
+                raise self.damaged(str(error)) from None
             if code in (
                 sqlite3.SQLITE_FULL,
                 sqlite3.SQLITE_IOERR,
@@ -143,7 +147,8 @@ class Store:
                 ) from None
             raise
 
-    def _damaged(self, what: str) -> GalleryDamagedError:
+    def damaged(self, what: str) -> GalleryDamagedError:
+        """The error that says so, to be raised."""
         return GalleryDamagedError(
             f"gallery {self.folder}: {DATABASE} is damaged ({what}), so it is not searched. "
             "Restore the folder from a backup."
@@ -156,12 +161,17 @@ class Store:
                 "('meta', 'models', 'items', 'tombstones')"
             ).fetchone()
         if row[0] != 4:
-            raise self._damaged("tables are missing")
-        if (schema := self.meta("schema")) != SCHEMA:
+            raise self.damaged("tables are missing")
+        if (schema := self.meta("schema")) not in (SCHEMA, CORRECTED):
             raise GalleryError(
-                f"gallery {self.folder} has schema {schema}; this version reads {SCHEMA}. "
-                "Upgrade samespace."
+                f"gallery {self.folder} has schema {schema}; this version reads up to "
+                f"{CORRECTED}. Upgrade samespace."
             )
+
+    @property
+    def db(self) -> sqlite3.Connection:
+        """The connection, for tables that other modules keep in the same database."""
+        return self._db
 
     def close(self) -> None:
         """Close; after a change, fold the log into the file and note the file's checksum."""
@@ -177,58 +187,29 @@ class Store:
         if not self.read_only:
             # Only a database that nobody else has open is left without a log.
             with contextlib.suppress(OSError):
-                self._write_sum()
+                self._sum.write()
 
-    def _log(self) -> Path:
-        return self.path.with_name(f"{DATABASE}-wal")
-
-    def _stamp(self) -> dict[str, int]:
-        stat = self.path.stat()
-        return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-
-    def _write_sum(self) -> None:
-        if self._log().exists():
-            return
-        stamp = self._stamp()
-        if stamp.items() <= self._read_sum().items():
-            return
-        value = {**stamp, "crc": _file_crc(self.path)}
-        if self._stamp() != stamp or self._log().exists():
-            return  # somebody came in between
-        temporary = self.folder / f".{_SUM}.{os.getpid()}"
-        temporary.write_text(json.dumps(value))
-        temporary.replace(self.folder / _SUM)
-
-    def _read_sum(self) -> dict[str, int]:
-        try:
-            value = json.loads((self.folder / _SUM).read_text())
-            return value if isinstance(value, dict) else {}
-        except (OSError, ValueError):
-            return {}
-
-    def check(self) -> None:
+    def check(self) -> bool:
         """Raise `GalleryDamagedError` unless the database holds what was written to it.
 
         After a clean close the file's own checksum tells in one pass; otherwise, or after the
-        file was copied, SQLite's structure and every row are checked.
+        file was copied, SQLite's structure and every row are checked; returns whether they were.
         """
-        log = self._log()
-        noted = self._read_sum()
-        clean = not log.exists() or not log.stat().st_size
-        if clean and noted and self._stamp().items() <= noted.items():
-            if _file_crc(self.path) != noted.get("crc"):
-                raise self._damaged("its content is not what was written")
-            return
+        if (intact := self._sum.agrees()) is not None:
+            if not intact:
+                raise self.damaged("its content is not what was written")
+            return False
         with self.errors():
             problem = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if problem != "ok":
-                raise self._damaged(problem)
+                raise self.damaged(problem)
             models = {key for key, *_ in self.models()}
             for row in self.rows():
                 if row[2] not in models:
-                    raise self._damaged(f"item {row[1]!r} names a model that is not there")
+                    raise self.damaged(f"item {row[1]!r} names a model that is not there")
             for key in self._db.execute("SELECT key FROM meta").fetchall():
                 self.meta(key[0])
+        return True
 
     # reading
 
@@ -239,7 +220,7 @@ class Store:
         if row is None:
             return default
         if zlib.crc32(row[0].encode()) != row[1]:
-            raise self._damaged(f"setting {key!r} was changed")
+            raise self.damaged(f"setting {key!r} was changed")
         return json.loads(row[0])
 
     def models(self) -> list[tuple[int, dict[str, Any], dict[str, Any] | None]]:
@@ -248,7 +229,7 @@ class Store:
             rows = self._db.execute("SELECT id, identity, certificate, crc FROM models").fetchall()
         for _, identity, certificate, crc in rows:
             if zlib.crc32(f"{identity}\0{certificate}".encode()) != crc:
-                raise self._damaged("an admitted model was changed")
+                raise self.damaged("an admitted model was changed")
         return [(n, json.loads(i), json.loads(c) if c else None) for n, i, c, _ in rows]
 
     def data_version(self) -> int:
@@ -278,7 +259,7 @@ class Store:
                 except TypeError:  # a value of another type than was written
                     intact = False
                 if not intact:
-                    raise self._damaged(f"item {id_!r} does not hold what was written")
+                    raise self.damaged(f"item {id_!r} does not hold what was written")
                 yield key, id_, model, vector, payload
 
     def by_id(self, ids: Sequence[str]) -> dict[str, Row]:
@@ -328,11 +309,15 @@ class Store:
 
     # writing
 
+    def require_writable(self) -> None:
+        """Raise `GalleryStorageError` for a gallery that was opened to be read only."""
+        if self.read_only:
+            raise GalleryStorageError(f"gallery {self.folder} was opened with read_only=True")
+
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
         """One transaction: all of it is stored, durably, or nothing."""
-        if self.read_only:
-            raise GalleryStorageError(f"gallery {self.folder} was opened with read_only=True")
+        self.require_writable()
         with self.errors():
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -389,11 +374,3 @@ def _put_model(
         (identity["fingerprint"], identity["variant_sha256"], text, proof, crc),
     ).fetchone()
     return int(row[0])
-
-
-def _file_crc(path: Path) -> int:
-    crc = 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            crc = zlib.crc32(block, crc)
-    return crc

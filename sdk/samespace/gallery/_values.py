@@ -20,13 +20,16 @@ class Hit:
 
     Attributes:
         id: the item's.
-        score: cosine with the query, -1 to 1.
+        score: cosine with the query, -1 to 1: what thresholds are compared with.
         payload: what was stored with it; None if payloads were not asked for.
+        corrected_score: score plus the item's hub bias, which the order is by; None where the
+            search was not corrected.
     """
 
     id: str
     score: float
     payload: Any = None
+    corrected_score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -50,28 +53,57 @@ class SearchResult:
 
     Attributes:
         ids: for every query the ids, best first.
-        scores: float32 (N, K): cosines; K is the smaller of k and the items there are.
+        scores: float32 (N, K): cosines; K is the smaller of k and the items there are. They mean
+            the same whether or not the search was corrected, so the thresholds of a report go
+            with them; in a corrected search they need not fall from hit to hit.
         payloads: for every query the payloads, or None if they were not asked for.
+        corrected_scores: float32 (N, K): cosines plus hub biases, which the order is by, or None
+            where the search was not corrected. Only compare them within one query.
     """
 
     ids: list[list[str]]
     scores: Vectors
     payloads: list[list[Any]] | None
+    corrected_scores: Vectors | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, query: int) -> list[Hit]:
-        payloads = self.payloads[query] if self.payloads else [None] * len(self.ids[query])
+        count = len(self.ids[query])
+        payloads = self.payloads[query] if self.payloads else [None] * count
+        corrected: list[float | None] = [None] * count
+        if self.corrected_scores is not None:
+            corrected = self.corrected_scores[query].tolist()
         return [
-            Hit(id_, float(score), payload)
-            for id_, score, payload in zip(
-                self.ids[query], self.scores[query], payloads, strict=True
+            Hit(id_, float(score), payload, hub)
+            for id_, score, payload, hub in zip(
+                self.ids[query], self.scores[query], payloads, corrected, strict=True
             )
         ]
 
     def __iter__(self) -> Iterator[list[Hit]]:
         return (self[i] for i in range(len(self)))
+
+
+@dataclass(frozen=True, repr=False)
+class HubCorrection:
+    """A query model whose searches are corrected for hubs.
+
+    Attributes:
+        model: the query model.
+        bank: how many of its vectors of pictures without labels the biases come from.
+        k: how many of an item's largest cosines with the bank are averaged.
+        weight: factor of that mean in the bias.
+    """
+
+    model: ModelIdentity
+    bank: int
+    k: int
+    weight: float
+
+    def __repr__(self) -> str:
+        return f"HubCorrection({self.model}, {self.bank} vectors, k={self.k}, w={self.weight:g})"
 
 
 @dataclass(frozen=True)
@@ -84,6 +116,7 @@ class GalleryStats:
         admitted: every model whose vectors and queries are accepted.
         approximate: whether searches go through an approximate index.
         bytes_on_disk: size of the folder.
+        corrections: the query models whose searches are corrected for hubs.
     """
 
     name: str
@@ -94,3 +127,4 @@ class GalleryStats:
     admitted: tuple[ModelIdentity, ...]
     approximate: bool
     bytes_on_disk: int
+    corrections: tuple[HubCorrection, ...] = ()

@@ -1,6 +1,7 @@
 """Verification: the matrix, the criterion, flips, thresholds, cost; as report and certificate."""
 
 from samespace._machine import machine
+from samespace.verification._certificates import write_certificates
 from samespace.verification._parity import parity, query_pixels
 from samespace.verification._parity_render import parity_verdict, write_parity
 from samespace.verification._parity_report import (
@@ -14,6 +15,7 @@ from samespace.verification._parity_report import (
 )
 from samespace.verification._render import to_html, to_markdown, verdict, write_report
 from samespace.verification._report import (
+    Bank,
     Cell,
     Criterion,
     Estimate,
@@ -28,6 +30,7 @@ from samespace.verification._verify import verify
 __all__ = [
     "FLOORS",
     "LEGEND",
+    "Bank",
     "Cell",
     "Criterion",
     "Estimate",
@@ -49,6 +52,7 @@ __all__ = [
     "to_markdown",
     "verdict",
     "verify",
+    "write_certificates",
     "write_parity",
     "write_report",
 ]

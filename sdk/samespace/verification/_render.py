@@ -75,11 +75,24 @@ def criterion_sentence(criterion: Criterion) -> str:
     )
 
 
+def bank_sentence(report: Report) -> str:
+    """What the hub correction of a report is; empty where there is none."""
+    if (b := report.bank) is None:
+        return ""
+    return (
+        f"From every score, {b.weight:g} times the mean of the gallery picture's {b.k} largest "
+        f"cosines with {b.pictures} pictures of {b.name} (sha256 {b.sha256[:12]}…), embedded by "
+        "the query model, is subtracted. The criterion and the certificates go by the figures "
+        "without it."
+    )
+
+
 def _context(report: Report) -> dict[str, Any]:
     return {
         "report": report,
         "verdict": verdict(report),
         "metrics": [(m, METRIC_NAMES[m]) for m in METRICS],
+        "bank": bank_sentence(report),
         "cards": [(m.label, dict(m.card)) for m in report.models if m.card],
     }
 

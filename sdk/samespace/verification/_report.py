@@ -56,16 +56,41 @@ class ModelEntry:
 
 @dataclass(frozen=True)
 class Cell:
-    """M(query, gallery): one entry of the matrix, for every metric of `METRICS`."""
+    """M(query, gallery): one entry of the matrix, for every metric of `METRICS`.
+
+    Attributes:
+        corrected: the same with hub correction; None where there was no bank.
+        corrected_difference: R@1 with correction less R@1 without, paired by query.
+    """
 
     query: str
     gallery: str
     estimates: Mapping[str, Estimate]
+    corrected: Mapping[str, Estimate] | None = None
+    corrected_difference: Estimate | None = None
 
     @property
     def homogeneous(self) -> bool:
         """Whether one model embeds both sides."""
         return self.query == self.gallery
+
+
+@dataclass(frozen=True)
+class Bank:
+    """What the hub correction of a report was computed from, see `samespace.metrics.hub_bias`.
+
+    Attributes:
+        name: of the dataset or folder.
+        sha256: hash of its pictures.
+        pictures: how many.
+        k, weight: of the bias.
+    """
+
+    name: str
+    sha256: str
+    pictures: int
+    k: int
+    weight: float
 
 
 @dataclass(frozen=True)
@@ -150,6 +175,8 @@ class Report:
         dataset: `name`, `sha256`, `queries`, `gallery` (numbers of pictures), `labels`.
         machine: where it was measured.
         notes: what a reader has to know before the figures.
+        bank: of the hub correction; None where there was none. Criteria, flips, thresholds,
+            examples and certificates are all without correction.
     """
 
     dataset: Mapping[str, Any]
@@ -163,6 +190,7 @@ class Report:
     machine: Mapping[str, Any]
     created: str
     version: str
+    bank: Bank | None = None
 
     @property
     def passed(self) -> bool:
@@ -208,14 +236,8 @@ class Report:
                 )
                 for m in v["models"]
             )
-            v["matrix"] = tuple(
-                Cell(
-                    c["query"],
-                    c["gallery"],
-                    {k: Estimate(**e) for k, e in c["estimates"].items()},
-                )
-                for c in v["matrix"]
-            )
+            v["matrix"] = tuple(_cell(c) for c in v["matrix"])
+            v["bank"] = Bank(**v["bank"]) if "bank" in v else None
             v["criteria"] = tuple(
                 Criterion(
                     **{
@@ -299,11 +321,25 @@ class Report:
         return tuple(issued)
 
 
+def _cell(value: Mapping[str, Any]) -> Cell:
+    corrected, difference = value.get("corrected"), value.get("corrected_difference")
+    return Cell(
+        value["query"],
+        value["gallery"],
+        {k: Estimate(**e) for k, e in value["estimates"].items()},
+        corrected and {k: Estimate(**e) for k, e in corrected.items()},
+        difference and Estimate(**difference),
+    )
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, ModelIdentity):
         return value.to_json()
     if dataclasses.is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        # What there is none of by default is left out, so that a report without a bank reads, and
+        # hashes, as it always did.
+        fields = [(f, getattr(value, f.name)) for f in dataclasses.fields(value)]
+        return {f.name: _plain(v) for f, v in fields if not (v is None and f.default is None)}
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

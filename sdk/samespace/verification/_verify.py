@@ -17,11 +17,17 @@ from numpy.typing import NDArray
 from samespace import metrics
 from samespace._dataset import Dataset
 from samespace._machine import machine
+from samespace.verification._bank import (
+    BankLike,
+    bank_entry,
+    embed_bank,
+    open_bank,
+    refuse_test_pictures,
+)
+from samespace.verification._cells import cell, corrected_ranking, estimate
 from samespace.verification._inputs import Progress, batches, label_codes, silent
 from samespace.verification._report import (
-    Cell,
     Criterion,
-    Estimate,
     Example,
     FlipCount,
     ModelEntry,
@@ -48,6 +54,7 @@ class _Model:
     declared: list[str]
     queries: NDArray[np.float32]
     gallery: NDArray[np.float32]
+    bank: NDArray[np.float32] | None = None
     decode_ms: float = 0.0
     embed_ms: float = 0.0
 
@@ -62,6 +69,7 @@ def verify(
     dataset: Dataset | str | Path,
     *,
     baseline: BundleLike | None = None,
+    bank: BankLike | None = None,
     notes: Sequence[str] = (),
     progress: Progress = silent,
     seed: int = 0,
@@ -75,13 +83,18 @@ def verify(
         baseline: the query model that would be used without compatible training, typically the
             same architecture trained alone. With it, M(query, gallery) has to beat
             M(baseline, baseline); without it, M(query, query).
+        bank: pictures without labels. With them, every pair is also measured with the hub
+            correction that they give (`samespace.metrics.hub_bias`), beside the plain figures; the
+            criterion goes by the plain ones. A dataset's train pictures, a folder of pictures,
+            of both at most 2,000, or a sequence of paths and encoded pictures.
         notes: what a reader has to know before the figures.
         progress: is told the stage and how many pictures of how many are done.
         seed: of the bootstrap.
 
     A criterion is stated for every query and gallery model that claim the same space. Models of
     other spaces stay in the matrix, for comparison. Raises `VerificationError` where there is
-    nothing to compare, and the errors of datasets and bundles.
+    nothing to compare or where the bank holds a test picture, and the errors of datasets and
+    bundles.
     """
     data = dataset if isinstance(dataset, Dataset) else Dataset.open(dataset)
     if not data.queries or not data.gallery:
@@ -94,19 +107,29 @@ def verify(
         )
     if seen := known & {i.label for i in data.train}:
         notes = [*notes, f"{len(seen)} test labels are in the train part too."]
+    pictures = None if bank is None else open_bank(bank)
+    if pictures is not None:
+        refuse_test_pictures(pictures, data)
     models = _open(query, gallery, baseline)
     notes = [*notes, *_interpreted(models)]
     _embed(models, data, progress)
+    if pictures is not None:
+        for model in models:
+            model.bank = embed_bank(model.embedder, pictures, model.label, progress)
 
     query_labels, gallery_labels = label_codes(data.queries, data.gallery)
-    rankings = {
-        (q.label, g.label): metrics.rank(q.queries, g.gallery, query_labels, gallery_labels)
-        for q in models
-        for g in models
-        if q.embedder.dim == g.embedder.dim
+    labels = (query_labels, gallery_labels)
+    pairs = [(q, g) for q in models for g in models if q.embedder.dim == g.embedder.dim]
+    rankings = {(q.label, g.label): metrics.rank(q.queries, g.gallery, *labels) for q, g in pairs}
+    corrected = {
+        (q.label, g.label): corrected_ranking(q.queries, g.gallery, q.bank, *labels)
+        for q, g in pairs
+        if q.bank is not None
     }
     bootstrap = metrics.Bootstrap(query_labels, seed=seed)
-    matrix = tuple(_cell(pair, ranking, bootstrap) for pair, ranking in rankings.items())
+    matrix = tuple(
+        cell(pair, ranking, corrected.get(pair), bootstrap) for pair, ranking in rankings.items()
+    )
     claims = _claims(models)
     criteria = tuple(
         _criterion(q, g, reference, rankings, bootstrap, decides)
@@ -132,6 +155,7 @@ def verify(
         machine=machine(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         version=version("samespace"),
+        bank=None if pictures is None else bank_entry(pictures),
     )
 
 
@@ -209,20 +233,6 @@ def _latency(embedder: Embedder, data: Dataset) -> tuple[float, float]:
     return float(np.median(decode[1:]) * 1e3), float(np.median(embed[1:]) * 1e3)
 
 
-def _estimate(values: NDArray[Any], bootstrap: metrics.Bootstrap) -> Estimate:
-    interval = bootstrap.interval(values)
-    return Estimate(
-        float(np.mean(values, dtype=np.float64)), interval.low, interval.high, interval.over
-    )
-
-
-def _cell(pair: tuple[str, str], ranking: metrics.Ranking, bootstrap: metrics.Bootstrap) -> Cell:
-    values = {f"recall_at_{k}": ranking.hits(k) for k in (1, 5, 10)}
-    estimates = {name: _estimate(v, bootstrap) for name, v in values.items()}
-    estimates["map"] = _estimate(ranking.average_precision, bootstrap)
-    return Cell(*pair, estimates)
-
-
 def _claims(models: Sequence[_Model]) -> list[tuple[_Model, _Model]]:
     return [
         (q, g)
@@ -258,7 +268,7 @@ def _criterion(
     cross = right(query, gallery)
     alone = right(reference, reference)
     paragon = right(gallery, gallery)
-    difference = _estimate(cross - alone, bootstrap)
+    difference = estimate(cross - alone, bootstrap)
     # A handful of queries that agree by luck has an interval without width.
     enough = len(cross) >= LEAST_QUERIES and bootstrap.labels >= LEAST_LABELS
     gain = metrics.update_gain(float(cross.mean()), float(alone.mean()), float(paragon.mean()))
@@ -269,7 +279,7 @@ def _criterion(
         value=float(cross.mean()),
         reference_value=float(alone.mean()),
         difference=difference,
-        gap=_estimate(cross - paragon, bootstrap),
+        gap=estimate(cross - paragon, bootstrap),
         gain=None if np.isnan(gain) else gain,
         cost_ratio=gallery.manifest.macs / max(1, query.manifest.macs),
         decides=decides,
