@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -77,7 +76,7 @@ class Group:
     data: Path
     out: Path
     _datasets: dict[str, Dataset] = field(default_factory=dict)
-    _vectors: dict[tuple[str, str, str], Vectors] = field(default_factory=dict)
+    _vectors: dict[tuple[str, str, int], Vectors] = field(default_factory=dict)
 
     @property
     def tasks(self) -> list[Task]:
@@ -130,21 +129,50 @@ class Group:
         )
         return Measured(ranking.hits(1), ranking.average_precision)
 
+    def recall(
+        self,
+        query: EmbeddingModel,
+        gallery: EmbeddingModel,
+        task: Task,
+        bank: Vectors | None = None,
+        width: int | None = None,
+    ) -> float:
+        """R@1 with hub correction from a bank, or of vectors cut to their first coordinates."""
+        q = self._embedded(query, task, "query")[:, :width]
+        g = self._embedded(gallery, task, "gallery")[:, :width]
+        q = q / np.linalg.norm(q, axis=1, keepdims=True)
+        g = g / np.linalg.norm(g, axis=1, keepdims=True)
+        scores = q @ g.T
+        if bank is not None:
+            scores = scores + metrics.hub_bias(g, bank)
+        data = self.dataset(task.name)
+        first = np.array([i.label for i in data.gallery])[scores.argmax(1)]
+        return float((first == np.array([i.label for i in data.queries])).mean())
+
+    def bank(self, model: EmbeddingModel) -> Vectors:
+        """A query model's vectors of train pictures, for hub correction."""
+        items = self.train_data.train
+        some = [items[int(i)] for i in np.linspace(0, len(items) - 1, min(2000, len(items)))]
+        cache = self.out / self.name / "test"
+        pictures = decoded(self.train_data, some, model.config.resize, cache)
+        vectors: Vectors = embed_pictures(model, pictures, torch.device("cpu")).numpy()
+        return vectors
+
     def labels(self, task: Task) -> NDArray[np.int64]:
         names = [i.label for i in self.dataset(task.name).queries]
         return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
     def _embedded(self, model: EmbeddingModel, task: Task, side: str) -> Vectors:
-        cloud = model is self.cloud.model
-        key = (task.name, side, "cloud")
-        if cloud and key in self._vectors:
+        key = (task.name, side, id(model))
+        if key in self._vectors:
             return self._vectors[key]
+        for old in [k for k in self._vectors if k[2] not in (id(model), id(self.cloud.model))]:
+            del self._vectors[old]
         data = self.dataset(task.name)
         items = data.queries if side == "query" else data.gallery
         pictures = decoded(data, items, model.config.resize, self.out / self.name / "test")
         vectors: Vectors = embed_pictures(model, pictures, torch.device("cpu")).numpy()
-        if cloud:
-            self._vectors[key] = vectors
+        self._vectors[key] = vectors
         return vectors
 
 
@@ -245,13 +273,10 @@ def execute(run: Run, group: Group, log: Log, pool: Callable[[int], Dataset]) ->
     if run in log:
         return
     folder = group.out / group.name / "edges" / run.safe
-    started = time.monotonic()
     if (folder / "checkpoint.json").exists():
         trained = Checkpoint.load(folder)
     elif run.alone:
-        trained = train_cloud(
-            group.train_data, run.config, folder.parent / run.safe, lda_head=True, role="edge"
-        )
+        trained = train_cloud(group.train_data, run.config, folder, lda_head=True, role="edge")
     else:
         trained = train_edge(
             group.train_data,
@@ -262,13 +287,16 @@ def execute(run: Run, group: Group, log: Log, pool: Callable[[int], Dataset]) ->
             gallery_aware=run.setting == "gallery-aware",
             pool=pool(run.pool) if run.pool else None,
         )
-    seconds = time.monotonic() - started
+    log_lines = (folder / "log.jsonl").read_text().splitlines()
+    seconds = sum(json.loads(line)["seconds"] for line in log_lines)
     model = trained.model
     macs = macs_of(model)
     rows = []
+    gallery = model if run.alone else group.cloud.model
+    bank = None if run.alone else group.bank(model)
     for task in group.tasks:
         homogeneous = group.measure(model, model, task)
-        cross = homogeneous if run.alone else group.measure(model, group.cloud.model, task)
+        cross = homogeneous if run.alone else group.measure(model, gallery, task)
         log.keep(f"{run.safe}~{task.name}~self", homogeneous)
         log.keep(f"{run.safe}~{task.name}~cross", cross)
         interval = metrics.Bootstrap(group.labels(task)).interval(cross.hits)
@@ -283,6 +311,9 @@ def execute(run: Run, group: Group, log: Log, pool: Callable[[int], Dataset]) ->
                 "recall_at_1_ci": [interval.low, interval.high],
                 "map": float(cross.precision.mean()),
                 "homogeneous": float(homogeneous.hits.mean()),
+                "corrected": None if bank is None else group.recall(model, gallery, task, bank),
+                "at_64": group.recall(model, gallery, task, width=64),
+                "at_32": group.recall(model, gallery, task, width=32),
                 "mmacs_query": macs / 1e6,
                 "cost_ratio": group.cloud_macs / macs,
                 "backbone": model.config.backbone,

@@ -29,9 +29,9 @@ def cut(blocks: tuple[int, ...], expand: int = 6) -> str:
 
 
 HAND_CUT: Mapping[int, ModelConfig] = {
-    20: ModelConfig(cut((1, 2, 2, 2, 2, 1)), 48),
-    40: ModelConfig(cut((1, 1, 1, 1, 1, 1)), 48),
     80: ModelConfig(cut((1, 1, 1, 2, 1, 1)), 32),
+    40: ModelConfig(cut((1, 1, 1, 1, 1, 1)), 48),
+    20: ModelConfig(cut((1, 2, 2, 2, 2, 1)), 48),
     160: ModelConfig(cut((1, 1, 1, 1, 1, 1), 3), 32),
 }
 """Edge models cut from the cloud's network by hand, by how many times cheaper they are."""

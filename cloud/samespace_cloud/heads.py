@@ -74,8 +74,5 @@ def start_head(model: EmbeddingModel, views: Views) -> None:
 
 
 def anchors(taught: Tensor, labels: Tensor, plain: int) -> Tensor:
-    """What a query will be ranked against: centres of the labels, and unlabelled pictures."""
-    mean = taught[:plain].mean(0)
-    unlabelled = taught[0][labels < 0]
-    known = int(labels.max()) + 1
-    return torch.cat([class_centres(mean, labels, known), unlabelled]) if known else unlabelled
+    """Unit centres (C, D) of the labels: what a query will be ranked against."""
+    return class_centres(taught[:plain].mean(0), labels, int(labels.max()) + 1)

@@ -28,7 +28,7 @@ class Material:
     """Decoded pictures of a training and of its validation.
 
     Attributes:
-        names: the train labels; `labels` are positions in it, -1 for pictures without one.
+        names: the train labels; `labels` are positions in it.
         pictures: uint8 RGB (N, S, S, 3), in the order of `labels`.
         val_queries, val_gallery: likewise, of labels never trained on.
         digest: hash of all of it.
@@ -58,11 +58,10 @@ def read_material(
     dataset: Dataset,
     config: TrainConfig,
     folder: Path,
-    unlabelled: Sequence[Item],
     progress: Progress,
     cloud_labels: Sequence[str] = (),
 ) -> Material:
-    """Decode what `dataset` gives to train and validate on, and `unlabelled` pictures besides.
+    """Decode what `dataset` gives to train and validate on.
 
     Decoded pictures are kept beside `folder`, for the next training on the same data.
 
@@ -75,15 +74,13 @@ def read_material(
         raise ConfigError(f"{dataset.source} leaves nothing to train on")
     names = tuple(sorted({i.label for i in holdout.train}))
     code = {n: i for i, n in enumerate(names)}
-    labels = [code[i.label] for i in holdout.train] + [-1] * len(unlabelled)
+    labels = [code[i.label] for i in holdout.train]
 
     def read(items: Sequence[Item]) -> NDArray[np.uint8]:
         return decoded_square(dataset, items, config, folder, progress)
 
     pictures = read(holdout.train)
-    if unlabelled:
-        pictures = np.concatenate([pictures, read(unlabelled)])
-    used = (*holdout.train, *unlabelled, *holdout.queries, *holdout.gallery)
+    used = (*holdout.train, *holdout.queries, *holdout.gallery)
     return Material(
         holdout,
         names,

@@ -31,7 +31,7 @@ class DemoRecipe:
 
 
 def int8_recipe(edge: TrainConfig, smoke: bool = False) -> TrainConfig:
-    """Fine-tuning an edge model for int8: five minutes on two cores for the quick start's.
+    """Fine-tuning an edge model for int8: a few epochs from where its training ended.
 
     Run it with `samespace train int8 DATASET --edge runs/edge --cloud runs/cloud --out runs/int8`.
 

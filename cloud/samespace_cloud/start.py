@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import torch
 
+from samespace_cloud.backbones import BackboneSpec
 from samespace_cloud.checkpoint import Checkpoint, clone
 from samespace_cloud.config import TrainConfig
 from samespace_cloud.inherit import inherit
 from samespace_cloud.model import EmbeddingModel
+from samespace_cloud.nas.elastic import sort_channels
 from samespace_cloud.pretrained import load_pretrained
 from samespace_cloud.teacher import Teacher
 from samespace_edge import ConfigError
@@ -25,7 +27,10 @@ def new_model(config: TrainConfig, cloud: EmbeddingModel | None = None) -> Embed
                 "init='cloud' needs the cloud model's checkpoint to start from; with a bundle or "
                 "vectors, use 'imagenet' or 'random'"
             )
-        inherit(model.backbone, cloud.backbone)
+        narrower = inherit(model.backbone, cloud.backbone).sliced > 0
+        if narrower and isinstance(cloud.backbone.spec, BackboneSpec):
+            # Leading channels are worth having when the most important ones lead.
+            inherit(model.backbone, sort_channels(cloud).backbone)
     return model
 
 

@@ -7,11 +7,13 @@ to learn at once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from samespace import Dataset, Item
@@ -40,7 +42,7 @@ class Teaching:
     Attributes:
         material: decoded pictures, labels, and those kept to validate on.
         views: views of the material, with what the teacher says of them.
-        everything: the same, and views of the unlabelled pool behind it.
+        everything: the same, and views of the pictures without labels behind it.
         labels: int64, of `everything`; -1 for none.
         context: what losses are built from.
         val_gallery: the teacher's vectors (M, D) of the validation gallery.
@@ -84,56 +86,62 @@ def prepare_teaching(
             f"{teacher.about} say nothing of blends or of other pictures: set mixed_views to 0, "
             "leave the pool out, or teach with a bundle of that model"
         )
-    material = read_material(dataset, config, folder, unlabelled, progress, teacher.labels)
-    teacher.about_to_teach((*material.holdout.train, *unlabelled))
+    material = read_material(dataset, config, folder, progress, teacher.labels)
     sides = tuple(sizes or [config.model.input_size])
-    cache = folder.parent / VIEWS
-    views = Views(
-        material.pictures,
-        config.augmentation,
-        sides,
-        config.views,
-        config.augmentation_seed,
-        config.mixed_views,
-    )
-    title = "views of the cloud model"
-    views.prepare(lambda done, total: progress(title, done, total), teacher, cache)
-    assert views.taught is not None
-    if config.teacher_view == "clean":
-        views.taught = views.taught[:1].expand_as(views.taught)
+    make = _Maker(config, teacher, folder, sides, progress)
+    views = make(material.holdout.train, material.pictures, config.views, config.mixed_views)
     context = _context(config, teacher, material, views)
-    views.taught = steadied(views.taught, material.labels, views.plain, config.steady)
-    everything: Views | JoinedViews = views
-    labels = material.labels
-    about = [material.digest, teacher.key]
+    parts, about = [views], [material.digest, teacher.key]
+    if unlabelled:
+        pictures = decoded_square(dataset, unlabelled, config, folder, progress)
+        parts.append(make(unlabelled, pictures, config.views, config.mixed_views))
+        # A query will be ranked against these: so are they in teaching.
+        told = parts[-1].taught
+        assert told is not None
+        assert context.anchors is not None
+        context = replace(context, anchors=torch.cat([context.anchors, told[0]]))
+        about.append(dataset.sha256(unlabelled))
     if pool is not None:
-        more, digest = _pool(pool, config, teacher, folder, sides, progress)
-        everything = JoinedViews([views, more])
-        labels = torch.cat([labels, torch.full((len(more),), -1)])
-        about.append(digest)
+        pictures = decoded_square(pool, pool.items, config, folder, progress)
+        parts.append(make(pool.items, pictures, config.pool_views))
+        about.append(pool.sha256(pool.items))
+    for part in parts:
+        labels = material.labels if part is views else torch.full((len(part),), -1)
+        assert part.taught is not None
+        part.taught = steadied(part.taught, labels, part.plain, config.steady)
+    everything = JoinedViews(parts) if len(parts) > 1 else views
+    labels = torch.cat([material.labels, torch.full((sum(map(len, parts[1:])),), -1)])
     val_gallery = teacher.vectors_of(material.holdout.gallery, material.val_gallery)
     return Teaching(
         material, views, everything, labels, context, val_gallery, best_device(), tuple(about)
     )
 
 
-def _pool(
-    pool: Dataset,
-    config: TrainConfig,
-    teacher: Teacher,
-    folder: Path,
-    sides: Sequence[int],
-    progress: Progress,
-) -> tuple[Views, str]:
-    pictures = decoded_square(pool, pool.items, config, folder, progress)
-    seed = config.augmentation_seed
-    views = Views(pictures, config.augmentation, sides, config.pool_views, seed)
-    title = "views of the pool"
-    views.prepare(lambda done, total: progress(title, done, total), teacher, folder.parent / VIEWS)
-    assert views.taught is not None
-    if config.teacher_view == "clean":
-        views.taught = views.taught[:1].expand_as(views.taught)
-    return views, pool.sha256(pool.items)
+@dataclass
+class _Maker:
+    """Makes views of pictures, with what the teacher says of them, or finds them made."""
+
+    config: TrainConfig
+    teacher: Teacher
+    folder: Path
+    sides: Sequence[int]
+    progress: Progress
+
+    def __call__(
+        self, items: Sequence[Item], pictures: NDArray[np.uint8], count: int, mixed: int = 0
+    ) -> Views:
+        config = self.config
+        self.teacher.about_to_teach(items)
+        views = Views(
+            pictures, config.augmentation, self.sides, count, config.augmentation_seed, mixed
+        )
+        title = "views of the cloud model"
+        cache = self.folder.parent / VIEWS
+        views.prepare(lambda done, total: self.progress(title, done, total), self.teacher, cache)
+        assert views.taught is not None
+        if config.teacher_view == "clean":
+            views.taught = views.taught[:1].expand_as(views.taught)
+        return views
 
 
 def _context(

@@ -68,7 +68,7 @@ def train_cloud(
     if deploy_size not in (None, config.model.input_size) and not lda_head:
         raise ConfigError("a model deployed at another size than it was trained at needs lda_head")
     _need_no_teacher(config)
-    material = read_material(dataset, config, folder, (), progress)
+    material = read_material(dataset, config, folder, progress)
     model = new_model(config)
     context = LossContext(
         len(material.names), config.model.dim, scale=config.scale, margin=config.margin
@@ -247,7 +247,7 @@ def train_together(
     _need_no_teacher(config)
     if len(config.losses) != 1:
         raise ConfigError("co-training takes one loss, whose classifier both models share")
-    material = read_material(dataset, config, folder, (), progress)
+    material = read_material(dataset, config, folder, progress)
     cloud_model = new_model(config)
     edge_model = new_model(edge, cloud_model)
     context = LossContext(

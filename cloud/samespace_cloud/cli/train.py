@@ -99,10 +99,12 @@ def cloud(
     type=click.Choice(["random", "imagenet", "cloud"]),
     help="Where the backbone starts; by default from the cloud model.",
 )
+@click.option("--start", help="Checkpoint of an edge model of this space to go on from.")
 @teaching_options
 def edge(
     dataset: str,
     out: Path,
+    start: str | None,
     cloud_path: str | None,
     cloud_vectors: str | None,
     losses: tuple[str, ...],
@@ -128,10 +130,15 @@ def edge(
       samespace train edge shop.csv --cloud x.bundle --out runs/edge --init imagenet
       samespace train edge shop.csv --cloud-vectors v.npz --out runs/edge --init imagenet
     """
+    from samespace_cloud.checkpoint import Checkpoint
     from samespace_cloud.training import train_edge
 
     data = opened(dataset)
     teacher = teacher_from(cloud_path, cloud_vectors, data)
+    earlier = Checkpoint.load(start) if start else None
+    if earlier:
+        model = earlier.model.config
+        settings |= {"backbone": model.backbone, "size": model.input_size, "dim": model.dim}
     given = {
         "losses": tuple(weighted(x) for x in losses),
         "init": init,
@@ -146,6 +153,7 @@ def edge(
             config,
             teacher,
             out,
+            start=earlier,
             gallery_aware=gallery_aware,
             pool=opened_pool(pool),
             ridge_head=any(name == "cosine-regression" for name, _ in config.losses),

@@ -39,6 +39,7 @@ class NasConfig:
         score_views: train views that candidates are prepared with before they are scored.
         population, generations, parents, mutate, crossover: see
             `samespace_cloud.nas.evolution.EvolutionConfig`.
+        strategy: `evolution`, or `random` for as many candidates at random, to compare with.
         budget: what no candidate may exceed.
         seed: of paths, weights and evolution.
     """
@@ -60,6 +61,7 @@ class NasConfig:
     parents: int = 8
     mutate: float = 0.1
     crossover: float = 0.5
+    strategy: str = "evolution"
     budget: Budget = field(default_factory=Budget)
     seed: int = 0
 
@@ -82,6 +84,7 @@ class NasConfig:
             "width": self.width > 0,
             "random_paths": self.random_paths >= 0,
             "train_within": self.train_within == 0 or self.train_within >= 1,
+            "strategy": self.strategy in ("evolution", "random"),
             "score_views": self.score_views >= 2,
         }
         if wrong := [f"{name} = {getattr(self, name)!r}" for name, ok in checks.items() if not ok]:

@@ -54,6 +54,8 @@ def search(
             `best`: the best candidate as it is in the supernet, which `train_edge` can start from.
         progress: is told the stage and how much of how much is done.
 
+    With the strategy `random` the names end in `-random`.
+
     Returns all scored candidates. Raises `ConfigError` where nothing fits the budget, or where
     `folder` holds a search with other settings or data.
     """
@@ -90,9 +92,13 @@ def search(
         folder,
         (*about, config.metric, str(config.score_views), str(config.refit_head)),
     )
-    result = evolution.run(progress)
-    _start(trained, result.best, examination, cloud).save(folder / "best")
-    _write(folder / "architectures.json", result, space, config, cloud)
+    if config.strategy == "random":
+        result = evolution.random_search(progress)
+    else:
+        result = evolution.run(progress)
+    mark = "" if config.strategy == "evolution" else f"-{config.strategy}"
+    _start(trained, result.best, examination, cloud).save(folder / f"best{mark}")
+    _write(folder / f"architectures{mark}.json", result, space, config, cloud)
     return result
 
 

@@ -1,0 +1,148 @@
+"""Architecture search: does the supernet rank as trainings do, and does searching pay?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.study._runs import Group, Run
+from benchmarks.study._settings import best_config, edge_config
+from samespace_cloud.backbones import scaled_to
+from samespace_cloud.checkpoint import Checkpoint
+from samespace_cloud.config import TrainConfig
+from samespace_cloud.material import Material, read_material
+from samespace_cloud.model import ModelConfig
+from samespace_cloud.nas.config import SPACES, NasConfig
+from samespace_cloud.nas.evolution import Budget, Candidate, SearchResult
+from samespace_cloud.nas.score import kendall_tau
+from samespace_cloud.nas.search import search
+from samespace_cloud.training import train_edge
+from samespace_cloud.views import embed_pictures
+
+SUBNETWORKS = 24
+"""Trained alone, to compare with what the supernet says of them."""
+
+SIZES = (24, 32, 40, 48)
+_VAL_SHARE = 0.25
+_EPOCHS = 24
+_HAND_MADE = {"shufflenetv2": 32, "mobilenetv2": 32, "mobilenetv3-small": 32}
+
+
+def nas_config(group: Group, ratio: float, seed: int) -> NasConfig:
+    """The search of the study."""
+    train = replace(
+        edge_config(ModelConfig("lite2-trunk", 48), group.canvas, seed, _EPOCHS),
+        views=4,
+        mixed_views=0,
+        val_share=_VAL_SHARE,
+        losses=(("cosine-regression", 1.0),),
+    )
+    return NasConfig(
+        train,
+        sizes=SIZES,
+        widths=(0.5, 0.75),
+        rule="uniform",
+        train_within=2.0,
+        budget=Budget(mmacs=group.cloud_macs / ratio / 1e6),
+        seed=seed,
+    )
+
+
+def find(group: Group, ratio: float, seed: int) -> tuple[SearchResult, SearchResult, float]:
+    """What evolution and random search find, and the seconds that the search took."""
+    folder = group.out / group.name / f"nas-{ratio:g}x-{seed}"
+    config = nas_config(group, ratio, seed)
+    timed = folder / "seconds.txt"
+    started = time.monotonic()
+    found = search(group.train_data, config, group.cloud, folder)
+    if not timed.exists():
+        timed.write_text(str(time.monotonic() - started))
+    at_random = search(group.train_data, replace(config, strategy="random"), group.cloud, folder)
+    return found, at_random, float(timed.read_text())
+
+
+def alone(group: Group, ratio: float, seed: int, found: SearchResult) -> list[dict[str, Any]]:
+    """Train some of the candidates by themselves, and put both scores side by side.
+
+    They are the first generation, which was drawn at random.
+    """
+    folder = group.out / group.name / f"nas-{ratio:g}x-{seed}"
+    config = nas_config(group, ratio, seed)
+    space = SPACES["elastic"].space(config, group.cloud)
+    rows = []
+    for place, candidate in enumerate(found.candidates[:SUBNETWORKS]):
+        architecture = space.decode(candidate.genotype)
+        model = ModelConfig(architecture.backbone, architecture.input_size)
+        rows.append(_alone(group, config.train, model, candidate, folder / f"alone-{place}"))
+    return rows
+
+
+def _alone(
+    group: Group, train: TrainConfig, model: ModelConfig, candidate: Candidate, folder: Path
+) -> dict[str, Any]:
+    done = (folder / "checkpoint.json").exists()
+    started = time.monotonic()
+    short = replace(train, model=model, epochs=_EPOCHS // 2, val_every=_EPOCHS // 2)
+    trained = (
+        Checkpoint.load(folder)
+        if done
+        else train_edge(group.train_data, short, group.cloud, folder, ridge_head=True)
+    )
+    held = held_out(group, train, folder)
+    cpu = torch.device("cpu")
+    queries = embed_pictures(trained.model, held.val_queries, cpu)
+    own = embed_pictures(trained.model, held.val_gallery, cpu)
+    cloud = embed_pictures(group.cloud.model, held.val_gallery, cpu)
+    qq = held.ranking(queries, own).mean_average_precision
+    qg = held.ranking(queries, cloud).mean_average_precision
+    return {
+        "mmacs": candidate.mmacs,
+        "backbone": model.backbone,
+        "input_size": model.input_size,
+        "supernet": dict(candidate.scores),
+        "alone": {"r1": qq, "r2": qg, "r3": qq * qg},
+        "seconds": None if done else time.monotonic() - started,
+    }
+
+
+@lru_cache(maxsize=2)
+def held_out(group: Group, train: TrainConfig, folder: Path) -> Material:
+    """The validation pictures that candidates are scored on."""
+    return read_material(
+        group.train_data, train, folder.parent, lambda *_: None, group.cloud.labels
+    )
+
+
+def taus(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Kendall's tau between supernet and stand-alone scores, by reward."""
+    return {
+        reward: kendall_tau(
+            [r["supernet"][reward] for r in rows], [r["alone"][reward] for r in rows]
+        )
+        for reward in ("r1", "r2", "r3")
+    }
+
+
+def runs(group: Group, ratio: int, found: SearchResult, seeds: list[int]) -> Iterator[Run]:
+    """The searched architecture and those made by hand, at equal MACs, trained alike."""
+    mmacs = group.cloud_macs / ratio / 1e6
+    more = {"ratio": ratio}
+    config = nas_config(group, ratio, 0)
+    space = SPACES["elastic"].space(config, group.cloud)
+    best = space.decode(found.best.genotype)
+    searched = ModelConfig(best.backbone, best.input_size)
+    for seed in seeds:
+        train = best_config(searched, group.canvas, seed, 16)
+        yield Run("architectures", f"searched, {ratio}x", group.name, train, more=more)
+        for name, size in _HAND_MADE.items():
+            model = ModelConfig(scaled_to(name, mmacs, size), size)
+            # From nothing they need longer; mobilenetv2 takes what fits of the cloud's weights.
+            init = "cloud" if name == "mobilenetv2" else "random"
+            train = replace(best_config(model, group.canvas, seed, 32), init=init)
+            yield Run("architectures", f"{name}, {ratio}x", group.name, train, more=more)
