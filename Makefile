@@ -47,6 +47,17 @@ test-tflite-runtime: $(READY) $(TFLITE)/.ready ## the edge runtime on tflite-run
 	SAMESPACE_TFLITE_BUNDLE=build/tflite.bundle \
 		$(TFLITE)/bin/python -m pytest -q --noconftest -o addopts= tests/edge_runtime/test_tflite_runtime.py
 
+# torchvision's wheel is built for CUDA and comes without its dependencies; its Python is enough.
+TIMM := build/timm
+$(TIMM)/.ready: Makefile | $(READY)
+	rm -rf $(TIMM)
+	$(PIP) install --no-deps --target $(TIMM) timm==1.0.31 torchvision==0.28.0
+	touch $@
+
+.PHONY: test-timm
+test-timm: $(TIMM)/.ready ## a backbone of timm through the exporter
+	OMP_NUM_THREADS=1 PYTHONPATH=$(TIMM) $(BIN)/python -m pytest -q tests/export/test_timm.py
+
 CHROMIUM ?= /usr/bin/chromium
 .PHONY: test-web
 test-web: $(READY) ## the browser package, in real headless Chromium (needs node and Debian's chromium)

@@ -21,6 +21,7 @@ import torch
 from benchmarks._result import write
 from benchmarks.study._collect import COLUMNS, NOTES, rows_of
 from benchmarks.study._runs import Group, Log, Run, execute
+from benchmarks.study._search import SEARCH_COLUMNS, find, runs, search_rows
 from benchmarks.study._settings import (
     HAND_CUT,
     TABLE,
@@ -94,11 +95,21 @@ def pool(group: Group, seeds: list[int]) -> Iterator[Run]:
             )
 
 
+def architectures(group: Group, seeds: list[int]) -> Iterator[Run]:
+    """A search at 80x, and what it found beside networks made by hand, at equal MACs."""
+    found, other, seconds = find(group, 80, 0)
+    rows = search_rows(group, 80, 0, found, other, seconds)
+    notes = [f"{group.name}, budget: 1/80 of the cloud model's multiply-accumulates."]
+    write("search", SEARCH_COLUMNS, rows, notes=notes)
+    yield from runs(group, 80, found, seeds)
+
+
 PARTS = {
     "ratios": ratios,
     "losses": losses,
     "teaching": teaching,
     "pool": pool,
+    "architectures": architectures,
 }
 
 

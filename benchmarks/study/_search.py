@@ -146,3 +146,62 @@ def runs(group: Group, ratio: int, found: SearchResult, seeds: list[int]) -> Ite
             init = "cloud" if name == "mobilenetv2" else "random"
             train = replace(best_config(model, group.canvas, seed, 32), init=init)
             yield Run("architectures", f"{name}, {ratio}x", group.name, train, more=more)
+
+
+SEARCH_COLUMNS = {
+    "kind": "evolution: the Pareto front of what evolution scored; random: of as many candidates at"
+    " random; alone: candidates that were also trained by themselves; tau: Kendall's tau between"
+    " the scores of those in the supernet and after training; seconds: what it took",
+    "name": "of the reward, or of what was timed",
+    "mmacs": "millions of multiply-accumulates for one query",
+    "backbone": "the network as text",
+    "input_size": "side of the input, in pixels",
+    "supernet": "the score in the supernet: r3 = M(q, q) M(q, g), M is mAP on validation labels",
+    "alone": "the same of the network trained by itself",
+    "value": "tau, or seconds",
+}
+
+
+def search_rows(
+    group: Group, ratio: float, seed: int, found: SearchResult, other: SearchResult, seconds: float
+) -> list[dict[str, Any]]:
+    """The rows of `results/search.json`."""
+    config = nas_config(group, ratio, seed)
+    space = SPACES["elastic"].space(config, group.cloud)
+    empty = dict.fromkeys(SEARCH_COLUMNS)
+    rows: list[dict[str, Any]] = []
+    for kind, result in (("evolution", found), ("random", other)):
+        for candidate in result.pareto():
+            what = space.decode(candidate.genotype)
+            rows.append(
+                empty
+                | {
+                    "kind": kind,
+                    "name": config.reward,
+                    "mmacs": candidate.mmacs,
+                    "backbone": what.backbone,
+                    "input_size": what.input_size,
+                    "supernet": candidate.scores[config.reward],
+                }
+            )
+    trained = alone(group, ratio, seed, found)
+    for row in trained:
+        told = {k: row[k] for k in ("mmacs", "backbone", "input_size")}
+        rows += [
+            empty
+            | {
+                "kind": "alone",
+                "name": reward,
+                "supernet": row["supernet"][reward],
+                "alone": row["alone"][reward],
+            }
+            | told
+            for reward in ("r1", "r2", "r3")
+        ]
+    rows += [empty | {"kind": "tau", "name": k, "value": v} for k, v in taus(trained).items()]
+    rows.append(empty | {"kind": "seconds", "name": "the whole search", "value": seconds})
+    each = [r["seconds"] for r in trained if r["seconds"]]
+    if each:
+        name = f"one sub-network, {_EPOCHS // 2} epochs from the cloud's weights"
+        rows.append(empty | {"kind": "seconds", "name": name, "value": sum(each) / len(each)})
+    return rows

@@ -37,7 +37,7 @@ class Target:
 
 
 _ORT, _LITE, _MIL = "onnxruntime", "ai_edge_litert", "mil-interpreter"
-_INT8 = "weights int8 per channel, activations int8 per tensor; pixels and L2 fp32"
+_INT8 = "weights int8 per channel, activations int8 per tensor; pixels, L2 and the ends fp32"
 
 TARGETS: dict[str, Target] = {
     target.name: target

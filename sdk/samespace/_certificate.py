@@ -28,6 +28,9 @@ class Certificate:
         report_sha256: of the report that it comes from.
         issued: date and time, ISO 8601, UTC.
         version: of samespace.
+        prefixes: widths, ascending, at which the criterion was measured to hold as well, with
+            vectors cut to their first so many numbers. Without any, which includes certificates
+            from before there were prefixes, JSON and digest are as they always were.
 
     The digest guards against accidents and edits, not against forgers: whoever can write a
     certificate can compute one.
@@ -41,9 +44,10 @@ class Certificate:
     report_sha256: str
     issued: str
     version: str
+    prefixes: tuple[int, ...] = ()
 
     def _content(self) -> dict[str, Any]:
-        return {
+        content = {
             "schema": SCHEMA,
             "query": self.query.to_json(),
             "gallery": self.gallery.to_json(),
@@ -54,6 +58,7 @@ class Certificate:
             "issued": self.issued,
             "version": self.version,
         }
+        return {**content, "prefixes": list(self.prefixes)} if self.prefixes else content
 
     def to_json(self) -> dict[str, Any]:
         """As it is written to a file, its digest included."""
@@ -72,6 +77,7 @@ class Certificate:
                     **content,
                     "query": ModelIdentity.from_json(content["query"]),
                     "gallery": ModelIdentity.from_json(content["gallery"]),
+                    "prefixes": tuple(content.get("prefixes", ())),
                 }
             )
             low = float(certificate.criterion["difference_low"])

@@ -25,6 +25,8 @@ NO_MATCH = np.iinfo(np.int64).max
 HUB_NEIGHBOURS, HUB_WEIGHT = 50, 0.5
 """`k` and `weight` of `hub_bias`, unless told otherwise."""
 
+_NO_LENGTH = 1e-6
+
 
 @dataclass(frozen=True)
 class Ranking:
@@ -102,6 +104,20 @@ def rank(
         np.concatenate(firsts).astype(np.int64),
         np.concatenate(precisions),
     )
+
+
+def shorten(vectors: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    """The first `width` numbers of vectors (N, D), made unit again: float32 (N, width).
+
+    What a model that was trained for it can be searched by alone (Matryoshka representation
+    learning, Kusupati et al. 2022, section 3). Where nothing is left, shorter than 1e-6 of a unit
+    vector, the result is zero: its cosine with everything is 0.
+    """
+    first = np.ascontiguousarray(vectors[:, :width], np.float32)
+    norms = np.sqrt(np.einsum("nd,nd->n", first, first))[:, None]
+    unit = np.zeros_like(first)
+    np.divide(first, norms, out=unit, where=norms > _NO_LENGTH)
+    return unit
 
 
 @dataclass(frozen=True)

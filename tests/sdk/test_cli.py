@@ -93,8 +93,10 @@ def test_the_whole_way(
     failed = samespace("verify", *arguments, "--gate")
     assert failed.returncode == 1
     assert "NOT compatible" in failed.stdout
-    passed = samespace("verify", *arguments, "--baseline", poor, "--out", "out", "--gate")
+    more = ["--prefix", 12, "--prefix", 2, "--out", "out", "--gate"]
+    passed = samespace("verify", *arguments, "--baseline", poor, *more)
     assert passed.returncode == 0, passed.stdout
+    assert "first 2\tless full [95 %]\tfirst 12" in passed.stdout
     for name in ("report.json", "report.html", "report.md"):
         assert (tmp_path / "out" / name).exists()
     (certificate,) = (tmp_path / "out").glob("*.certificate.json")
@@ -107,6 +109,12 @@ def test_the_whole_way(
         "gallery", "search", "shop", query, "--bundle", edge, "--where", '{"aisle": "1"}', "--json"
     )
     assert {h["payload"]["aisle"] for h in json.loads(filtered.stdout)[0]["hits"]} == {"1"}
+    by_width = samespace("gallery", "search", "shop", query, "--bundle", edge, "--width", 12)
+    assert by_width.returncode == 0, by_width.stderr
+    assert shop.queries[0].label in by_width.stdout
+    refused = samespace("gallery", "search", "shop", query, "--bundle", edge, "--width", 2)
+    assert refused.returncode == 3
+    assert "samespace verify --prefix 2" in refused.stderr
     stats = json.loads(samespace("gallery", "stats", "shop", "--json").stdout)
     assert stats["items"] == 16
     assert stats["corrections"] == []

@@ -292,3 +292,119 @@ def test_banks_that_are_refused(bundles: dict[str, Path], shop: Dataset, tmp_pat
     copy.write_bytes(b"no picture")
     with pytest.raises(VerificationError, match=r"copy\.png"):
         verify(*models, bank=tmp_path)
+
+
+WIDTHS = (2, 12)
+
+
+@pytest.fixture(scope="module")
+def shortened(bundles: dict[str, Path], shop: Dataset) -> Report:
+    return verify(
+        [bundles["edge"]],
+        [bundles["cloud"]],
+        shop,
+        baseline=bundles["poor"],
+        prefixes=(12, 2, 12),
+    )
+
+
+def test_figures_with_shorter_vectors_are_what_computing_them_gives(
+    shortened: Report, bundles: dict[str, Path], shop: Dataset
+) -> None:
+    edge, cloud = Embedder(bundles["edge"]), Embedder(bundles["cloud"])
+    queries = edge.embed([shop.read(i) for i in shop.queries])
+    gallery = cloud.embed([shop.read(i) for i in shop.gallery])
+    labels = np.array([i.label for i in shop.gallery])
+    wanted = np.array([i.label for i in shop.queries])
+
+    def right(width: int) -> np.ndarray:
+        q, g = queries[:, :width], gallery[:, :width]
+        cosines = (q @ g.T) / np.linalg.norm(q, axis=1)[:, None] / np.linalg.norm(g, axis=1)
+        return labels[np.argsort(-cosines, axis=1)] == wanted[:, None]
+
+    assert shortened.widths == WIDTHS
+    cell = shortened.cell("edge", "cloud")
+    assert cell.prefixes is not None
+    assert tuple(p.width for p in cell.prefixes) == WIDTHS
+    for prefix in cell.prefixes:
+        found = right(prefix.width)
+        for k in (1, 5, 10):
+            estimate = prefix.estimates[f"recall_at_{k}"]
+            assert estimate.value == pytest.approx(found[:, :k].any(1).mean())
+            assert estimate.low <= estimate.value <= estimate.high
+        ranks = np.arange(1, len(labels) + 1)
+        precision = (np.cumsum(found, 1) / ranks * found).sum(1) / found.sum(1)
+        assert prefix.estimates["map"].value == pytest.approx(precision.mean())
+        whole = right(24)[:, 0]
+        paired = found[:, 0].astype(float) - whole
+        assert prefix.difference.value == pytest.approx(paired.mean())
+        codes = np.unique(wanted, return_inverse=True)[1]
+        interval = metrics.Bootstrap(codes).interval(paired)
+        assert (prefix.difference.low, prefix.difference.high) == (interval.low, interval.high)
+
+
+def test_the_criterion_at_every_width_and_what_the_certificate_covers(shortened: Report) -> None:
+    for criterion in shortened.criteria:
+        assert criterion.prefixes is not None
+        for at in criterion.prefixes:
+            cross = _at(shortened, (criterion.query, criterion.gallery), at.width)
+            alone = _at(shortened, (criterion.reference, criterion.reference), at.width)
+            assert at.value == pytest.approx(cross)
+            assert at.reference_value == pytest.approx(alone)
+            assert at.difference.value == pytest.approx(cross - alone)
+            assert at.holds == (at.difference.low > 0)
+    decides = next(c for c in shortened.criteria if c.decides)
+    assert [(p.width, p.holds) for p in decides.prefixes or ()] == [(2, False), (12, True)]
+    (certificate,) = shortened.certificates()
+    assert certificate.prefixes == (12,)
+    value = certificate.to_json()
+    assert value["prefixes"] == [12]
+    jsonschema.validate(value, json.loads((SCHEMAS / "certificate.schema.json").read_text()))
+    assert Certificate.from_json(value) == certificate
+
+
+def _at(report: Report, pair: tuple[str, str], width: int) -> float:
+    prefixes = report.cell(*pair).prefixes or ()
+    return next(p.estimates["recall_at_1"].value for p in prefixes if p.width == width)
+
+
+def test_prefixes_change_nothing_else(report: Report, shortened: Report) -> None:
+    assert tuple(replace(c, prefixes=None) for c in shortened.matrix) == report.matrix
+    assert tuple(replace(c, prefixes=None) for c in shortened.criteria) == report.criteria
+    assert shortened.thresholds == report.thresholds
+    assert report.widths == ()
+    plain = report.to_json()
+    assert all("prefixes" not in entry for entry in (*plain["matrix"], *plain["criteria"]))
+    (certificate,) = report.certificates()
+    assert certificate.prefixes == ()
+    assert "prefixes" not in certificate.to_json()
+
+
+def test_a_report_with_prefixes_reads_back_and_shows_them(
+    report: Report, shortened: Report, tmp_path: Path
+) -> None:
+    write_report(shortened, tmp_path)
+    value = json.loads((tmp_path / "report.json").read_text())
+    jsonschema.validate(value, json.loads((SCHEMAS / "report.schema.json").read_text()))
+    assert Report.read(tmp_path / "report.json") == shortened
+    difference = (shortened.cell("edge", "cloud").prefixes or ())[0].difference
+    for name in ("report.html", "report.md"):
+        text = (tmp_path / name).read_text()
+        assert "R@1 by width" in text
+        assert f"{_at(shortened, ('edge', 'cloud'), 2):.3f}" in text
+        assert f"[{difference.low:.3f}, {difference.high:.3f}]" in text
+    assert "by width" not in to_markdown(report)
+    assert "by width" not in to_html(report)
+
+
+def test_prefixes_that_are_refused(bundles: dict[str, Path], shop: Dataset) -> None:
+    for width in (-3, 0, 1, 24, 128):
+        with pytest.raises(VerificationError, match=rf"a prefix of {width} .* vectors of 24"):
+            verify([bundles["edge"]], [bundles["cloud"]], shop, prefixes=(12, width))
+
+
+def test_a_model_that_fails_gets_no_certificate_by_a_prefix(
+    shortened: Report,
+) -> None:
+    failed = replace(shortened, criteria=tuple(replace(c, holds=False) for c in shortened.criteria))
+    assert failed.certificates() == ()

@@ -114,6 +114,7 @@ def add(path: str, images: tuple[str, ...], bundle: str, data: str | None, as_js
 @click.option("--where", help="A filter on payloads, as JSON.")
 @click.option("--exact", is_flag=True, help="Scan everything, whatever the size.")
 @click.option("--no-correction", is_flag=True, help="Search without this model's hub correction.")
+@click.option("--width", type=int, help="Search by the first so many numbers of every vector.")
 @json_option
 def search(
     path: str,
@@ -123,6 +124,7 @@ def search(
     where: str | None,
     exact: bool,
     no_correction: bool,
+    width: int | None,
     as_json: bool,
 ) -> None:
     """Find the items of the gallery PATH that look like IMAGES.
@@ -144,6 +146,7 @@ def search(
             where=condition,
             exact=exact,
             corrected=False if no_correction else None,
+            width=width,
         )
     if as_json:
         print_json(

@@ -37,6 +37,13 @@ from samespace_edge import Embedder
     help="Dataset whose train pictures, or folder whose pictures (at most 2,000), make a hub "
     "correction: every figure is shown with and without.",
 )
+@click.option(
+    "--prefix",
+    "prefixes",
+    multiple=True,
+    type=int,
+    help="Also measure with the first so many numbers of every vector alone; may be repeated.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for report and certificates.")
 @click.option("--gate", is_flag=True, help="Exit with 1 unless the criterion holds.")
 @json_option
@@ -46,6 +53,7 @@ def verify_command(
     dataset: str,
     baseline: str | None,
     bank: str | None,
+    prefixes: tuple[int, ...],
     out: Path | None,
     gate: bool,
     as_json: bool,
@@ -56,7 +64,8 @@ def verify_command(
     Example, in a release pipeline:
       samespace verify --query edge.bundle --gallery cloud.bundle --data shop/manifest.csv \\
         --out report --gate
-    With --bank shop/manifest.csv it also tells what `samespace gallery correct-hubs` would bring.
+    With --bank shop/manifest.csv it also tells what `samespace gallery correct-hubs` would bring,
+    with --prefix 32 --prefix 64 what `samespace gallery search --width` finds.
     A gallery admits the very file that was verified. For what a phone runs:
       samespace verify --query edge.bundle#coreml-fp16@mil-interpreter \\
         --gallery cloud.bundle --data shop/manifest.csv --out report
@@ -65,7 +74,15 @@ def verify_command(
     queries, galleries = [_opened(q) for q in query], [_opened(g) for g in gallery]
     alone = _opened(baseline) if baseline else None
     with progress_bar() as progress:
-        report = verify(queries, galleries, data, baseline=alone, bank=bank, progress=progress)
+        report = verify(
+            queries,
+            galleries,
+            data,
+            baseline=alone,
+            bank=bank,
+            prefixes=prefixes,
+            progress=progress,
+        )
     if out:
         write_report(report, out, data)
         write_certificates(report, out)
@@ -99,6 +116,8 @@ def print_report(report: Report) -> None:
     print_table(["query", "gallery", "R@1 [95 %]", "R@5", "R@10", "mAP"], rows, "M(query, gallery)")
     if report.bank is not None:
         _print_corrected(report)
+    if report.widths:
+        _print_widths(report)
     print_table(
         [
             "query → gallery",
@@ -138,3 +157,33 @@ def _print_corrected(report: Report) -> None:
         rows.append((cell.query, cell.gallery, change, *pairs))
     names = [f"{name} without / with" for name in METRIC_NAMES.values()]
     print_table(["query", "gallery", "change of R@1 [95 %]", *names], rows, "with hub correction")
+
+
+def _print_widths(report: Report) -> None:
+    """R@1 with shorter vectors, and where the criterion holds with them."""
+    rows = []
+    for cell in report.matrix:
+        figures = []
+        for p in cell.prefixes or ():
+            e, d = p.estimates["recall_at_1"], p.difference
+            figures += [f"{e.value:.3f}", f"{d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}]"]
+        rows.append(
+            (cell.query, cell.gallery, *figures, f"{cell.estimates['recall_at_1'].value:.3f}")
+        )
+    columns = [c for width in report.widths for c in (f"first {width}", "less full [95 %]")]
+    print_table(["query", "gallery", *columns, "full"], rows, "R@1 by width")
+    print_table(
+        ["query → gallery", "against", "width", "difference of R@1 [95 %]", "holds"],
+        [
+            (
+                f"{c.query} → {c.gallery}",
+                f"{c.reference} → {c.reference}",
+                p.width,
+                f"{p.difference.value:+.3f} [{p.difference.low:+.3f}, {p.difference.high:+.3f}]",
+                ("yes" if p.holds else "NO") + (" (decides)" if c.decides else ""),
+            )
+            for c in report.criteria
+            for p in c.prefixes or ()
+        ],
+        "criterion by width",
+    )

@@ -27,6 +27,7 @@ from samespace.gallery._inputs import (
     unit_vectors,
 )
 from samespace.gallery._live import LiveIndex
+from samespace.gallery._prefixes import PrefixSearch
 from samespace.gallery._store import Row, Store
 from samespace.gallery._values import GalleryStats, HubCorrection, Record, SearchResult
 from samespace.metrics import HUB_NEIGHBOURS, HUB_WEIGHT
@@ -76,6 +77,7 @@ class Gallery:
         self._models: dict[tuple[str, str], tuple[int, ModelIdentity]] = {}
         self._hubs = HubStore(store)
         self._live = LiveIndex(store, self._hubs)
+        self._prefixes = PrefixSearch(store)
         self._load_models()
 
     @classmethod
@@ -412,15 +414,16 @@ class Gallery:
         vectors: Vectors | None,
         images: Sequence[ImageSource] | None,
         names: Sequence[str] | None = None,
+        width: int | None = None,
     ) -> Vectors:
-        """Unit vectors (N, D), from vectors or from images."""
+        """Unit vectors (N, D), or prefixes (N, width), from vectors or from images."""
         if (vectors is None) == (images is None):
             raise ConfigError("give either vectors or images")
         if images is not None:
             if not isinstance(model, Embedder):
                 raise ConfigError("images are embedded by an Embedder; model only names one")
-            vectors = model.embed(images)
-        return unit_vectors(vectors, self.dim, self.name, names)
+            vectors = model.embed(images)[:, :width]
+        return unit_vectors(vectors, self.dim, self.name, names, width)
 
     # reading
 
@@ -448,6 +451,7 @@ class Gallery:
         payloads: bool = True,
         probes: int = DEFAULT_PROBES,
         corrected: bool | None = None,
+        width: int | None = None,
     ) -> SearchResult:
         """Find the k nearest items of every query.
 
@@ -462,13 +466,26 @@ class Gallery:
             probes: how many lists of an approximate index to look into; more finds more.
             corrected: False to search without this model's hub correction; True to insist on it;
                 by default as `correct_hubs` set it up.
+            width: search by the cosine of the first `width` numbers of every vector, exactly and
+                without hub correction; `vectors` are then (N, width). Other models than the anchor
+                need a certificate that covers that width. The prefixes of all items are read at
+                the first such search and held: width times 4 bytes, and 8, for every item.
 
         Raises `NotCertifiedError`, `DimensionError`, `InvalidVectorError`, `FilterError`,
-        `ConfigError` where `corrected` is True and nothing is set up, and the embedder's errors.
+        `ConfigError` where `corrected` is True and nothing is set up or a `width` is given, or
+        where the width is not from 2 to below the full one, and the embedder's errors.
         """
         if k < 1:
             raise ConfigError(f"k has to be 1 or more, not {k}")
         number = self._number_of(identity_of(model))
+        if width is not None:
+            if corrected:
+                raise ConfigError("hub corrections are of whole vectors; search by width without")
+            with self._lock:
+                self._prefixes.require(identity_of(model), number, width)
+            queries = self._vectors(model, vectors, images, width=width)
+            with self._lock:
+                return self._prefixes.search(queries, k, where, payloads)
         queries = self._vectors(model, vectors, images)
         with self._lock:
             self._live.refresh()

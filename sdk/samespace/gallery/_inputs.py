@@ -86,18 +86,28 @@ def packed(name: str, texts: Sequence[str]) -> dict[str, NDArray[Any]]:
 
 
 def unit_vectors(
-    vectors: Any, dim: int, gallery: str, names: Sequence[str] | None = None
+    vectors: Any,
+    dim: int,
+    gallery: str,
+    names: Sequence[str] | None = None,
+    width: int | None = None,
 ) -> Vectors:
     """Unit vectors, contiguous float32 (N, D), made from what a caller gave.
 
     Args:
         gallery: its name, for errors.
         names: ids of the vectors, for errors; None for queries.
+        width: for prefixes, (N, width), of vectors of `dim`.
 
     Raises `DimensionError`, `InvalidVectorError`, `ConfigError`.
     """
     array = np.asarray(vectors)
-    if array.ndim != 2 or array.shape[1] != dim:
+    if width is not None and (array.ndim != 2 or array.shape[1] != width):
+        raise DimensionError(
+            f"a search of gallery {gallery!r} by width={width} takes the first {width} of "
+            f"{dim} numbers of every vector, (N, {width}), not {array.shape}"
+        )
+    if width is None and (array.ndim != 2 or array.shape[1] != dim):
         raise DimensionError(
             f"gallery {gallery!r} holds vectors of width {dim}, so it takes (N, {dim}), "
             f"not {array.shape}"

@@ -8,22 +8,20 @@ not change an order, but as a direction that all items share it would spoil the 
 
 from __future__ import annotations
 
-import json
 import secrets
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from samespace.gallery._filter import Where, compile_where
+from samespace.gallery._filter import Where
 from samespace.gallery._hub_store import Correction, HubStore
 from samespace.gallery._index import Base, Found, Index, snapshot_notes
+from samespace.gallery._passing import Passing
 from samespace.gallery._store import Store
 from samespace_edge import GalleryError
 
 Vectors = NDArray[np.float32]
-
-_CACHED_FILTERS = 8
 
 
 class LiveIndex:
@@ -48,18 +46,7 @@ class LiveIndex:
         self._seen_version: int | None = None
         self._seen_key = 0
         self._seen_tombstone = 0
-        self._passing: dict[str, NDArray[np.int64]] = {}
-
-    def passing(self, where: Where) -> NDArray[np.int64]:
-        """Keys of the items that a filter lets through, ascending."""
-        condition, parameters = compile_where(where)
-        cached = json.dumps([condition, parameters])
-        if cached not in self._passing:
-            if len(self._passing) >= _CACHED_FILTERS:
-                self._passing.pop(next(iter(self._passing)))
-            keys = self._store.keys_where(condition, parameters)
-            self._passing[cached] = np.array(keys, np.int64)
-        return self._passing[cached]
+        self._passing = Passing(store)
 
     def refresh(self) -> None:
         """Bring the index up to what is committed, by us or by others."""
@@ -78,7 +65,7 @@ class LiveIndex:
         # The version from before the reading: a commit in between is read again, never missed.
         self._seen_version = version
         self.stale = False
-        self._passing.clear()
+        self._passing.forget()
         delta, base = self.index.delta, self.index.base
         behind = len(delta) + (base.removed if base else 0)
         if len(delta) and behind >= max(self._approximate_from, len(self.index) // 4):
@@ -107,7 +94,7 @@ class LiveIndex:
         found = self.index.search(
             folded,
             k,
-            keys=None if where is None else self.passing(where),
+            keys=None if where is None else self._passing.keys(where),
             approximate=approximate,
             probes=probes,
             refine=refine,

@@ -2,6 +2,13 @@
 
 from samespace._machine import machine
 from samespace.verification._certificates import write_certificates
+from samespace.verification._matrix import (
+    Cell,
+    Criterion,
+    Estimate,
+    Prefix,
+    PrefixCriterion,
+)
 from samespace.verification._parity import parity, query_pixels
 from samespace.verification._parity_render import parity_verdict, write_parity
 from samespace.verification._parity_report import (
@@ -16,9 +23,6 @@ from samespace.verification._parity_report import (
 from samespace.verification._render import to_html, to_markdown, verdict, write_report
 from samespace.verification._report import (
     Bank,
-    Cell,
-    Criterion,
-    Estimate,
     Example,
     FlipCount,
     ModelEntry,
@@ -42,6 +46,8 @@ __all__ = [
     "ParityFlip",
     "ParityReport",
     "ParityRow",
+    "Prefix",
+    "PrefixCriterion",
     "Report",
     "Threshold",
     "machine",

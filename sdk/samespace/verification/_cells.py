@@ -1,14 +1,15 @@
-"""The figures of one pair of models, without hub correction and with it."""
+"""The figures of one pair of models: plain, with hub correction, and with shorter vectors."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from samespace import metrics
-from samespace.verification._report import Cell, Estimate
+from samespace.verification._matrix import Cell, Estimate, Prefix
 
 Vectors = NDArray[np.float32]
 
@@ -49,14 +50,31 @@ def cell(
     pair: tuple[str, str],
     ranking: metrics.Ranking,
     corrected: metrics.Ranking | None,
+    shorter: Mapping[int, metrics.Ranking],
     bootstrap: metrics.Bootstrap,
 ) -> Cell:
-    """M(query, gallery) of a pair of labels, from its rankings without and with correction."""
-    estimates = _estimates(ranking, bootstrap)
-    if corrected is None:
-        return Cell(*pair, estimates)
-    change = corrected.hits(1).astype(np.float64) - ranking.hits(1)
-    return Cell(*pair, estimates, _estimates(corrected, bootstrap), estimate(change, bootstrap))
+    """M(query, gallery) of a pair of labels.
+
+    Args:
+        ranking: with whole vectors.
+        corrected: with hub correction.
+        shorter: with vectors of these widths.
+    """
+
+    def change(other: metrics.Ranking) -> Estimate:
+        return estimate(other.hits(1).astype(np.float64) - ranking.hits(1), bootstrap)
+
+    prefixes = tuple(
+        Prefix(width, _estimates(found, bootstrap), change(found))
+        for width, found in sorted(shorter.items())
+    )
+    return Cell(
+        *pair,
+        _estimates(ranking, bootstrap),
+        None if corrected is None else _estimates(corrected, bootstrap),
+        None if corrected is None else change(corrected),
+        prefixes or None,
+    )
 
 
 def _estimates(ranking: metrics.Ranking, bootstrap: metrics.Bootstrap) -> dict[str, Estimate]:

@@ -11,8 +11,9 @@ from typing import Any
 from PIL import Image
 
 from samespace._dataset import Dataset
+from samespace.verification._matrix import Criterion
 from samespace.verification._plots import cost_plot, matrix_plot, score_plot
-from samespace.verification._report import METRIC_NAMES, METRICS, Criterion, Report
+from samespace.verification._report import METRIC_NAMES, METRICS, Report
 from samespace.verification._templates import template
 from samespace_edge import DataError, ImageError
 from samespace_edge._image import decode_image
@@ -87,12 +88,20 @@ def bank_sentence(report: Report) -> str:
     )
 
 
+_WIDTHS = (
+    "Query and gallery vectors are cut to their first numbers and made unit again. The verdict "
+    "goes by the full width; a certificate also lists the widths at which its criterion holds "
+    "against the reference cut to the same width."
+)
+
+
 def _context(report: Report) -> dict[str, Any]:
     return {
         "report": report,
         "verdict": verdict(report),
         "metrics": [(m, METRIC_NAMES[m]) for m in METRICS],
         "bank": bank_sentence(report),
+        "widths": _WIDTHS,
         "cards": [(m.label, dict(m.card)) for m in report.models if m.card],
     }
 

@@ -11,21 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from samespace._certificate import Certificate
+from samespace.verification._matrix import (
+    Cell,
+    Criterion,
+    cell_from_json,
+    criterion_from_json,
+)
 from samespace_edge import ModelIdentity, VerificationError, canonical_json
 
 SCHEMA = 1
 METRICS = ("recall_at_1", "recall_at_5", "recall_at_10", "map")
 METRIC_NAMES = {"recall_at_1": "R@1", "recall_at_5": "R@5", "recall_at_10": "R@10", "map": "mAP"}
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over queries, with the wider of the intervals over queries and over labels."""
-
-    value: float
-    low: float
-    high: float
-    over: str
 
 
 @dataclass(frozen=True)
@@ -55,27 +51,6 @@ class ModelEntry:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """M(query, gallery): one entry of the matrix, for every metric of `METRICS`.
-
-    Attributes:
-        corrected: the same with hub correction; None where there was no bank.
-        corrected_difference: R@1 with correction less R@1 without, paired by query.
-    """
-
-    query: str
-    gallery: str
-    estimates: Mapping[str, Estimate]
-    corrected: Mapping[str, Estimate] | None = None
-    corrected_difference: Estimate | None = None
-
-    @property
-    def homogeneous(self) -> bool:
-        """Whether one model embeds both sides."""
-        return self.query == self.gallery
-
-
-@dataclass(frozen=True)
 class Bank:
     """What the hub correction of a report was computed from, see `samespace.metrics.hub_bias`.
 
@@ -91,35 +66,6 @@ class Bank:
     pictures: int
     k: int
     weight: float
-
-
-@dataclass(frozen=True)
-class Criterion:
-    """Whether M(query, gallery) is above M(reference, reference) beyond its interval, in R@1.
-
-    Attributes:
-        reference: the baseline, or the query model itself.
-        difference: M(query, gallery) - M(reference, reference), paired by query.
-        gap: M(query, gallery) - M(gallery, gallery), paired by query.
-        gain: share of the paragon's advantage over the reference that is had; None where the
-            paragon has none.
-        cost_ratio: MACs of the gallery model over those of the query model.
-        decides: whether gate and certificate go by it.
-        holds: whether the whole interval of `difference` is above 0, on at least 30 queries of at
-            least 5 labels.
-    """
-
-    query: str
-    gallery: str
-    reference: str
-    value: float
-    reference_value: float
-    difference: Estimate
-    gap: Estimate
-    gain: float | None
-    cost_ratio: float
-    decides: bool
-    holds: bool
 
 
 @dataclass(frozen=True)
@@ -193,6 +139,11 @@ class Report:
     bank: Bank | None = None
 
     @property
+    def widths(self) -> tuple[int, ...]:
+        """The widths below the full one that were measured, ascending."""
+        return tuple(sorted({p.width for c in self.matrix for p in c.prefixes or ()}))
+
+    @property
     def passed(self) -> bool:
         """Whether there is a criterion that decides, and every such one holds."""
         deciding = [c.holds for c in self.criteria if c.decides]
@@ -236,18 +187,9 @@ class Report:
                 )
                 for m in v["models"]
             )
-            v["matrix"] = tuple(_cell(c) for c in v["matrix"])
+            v["matrix"] = tuple(cell_from_json(c) for c in v["matrix"])
             v["bank"] = Bank(**v["bank"]) if "bank" in v else None
-            v["criteria"] = tuple(
-                Criterion(
-                    **{
-                        **c,
-                        "difference": Estimate(**c["difference"]),
-                        "gap": Estimate(**c["gap"]),
-                    }
-                )
-                for c in v["criteria"]
-            )
+            v["criteria"] = tuple(criterion_from_json(c) for c in v["criteria"])
             v["flips"] = tuple(
                 FlipCount(
                     **{
@@ -316,28 +258,18 @@ class Report:
                     report_sha256=digest,
                     issued=self.created,
                     version=self.version,
+                    prefixes=tuple(p.width for p in criterion.prefixes or () if p.holds),
                 )
             )
         return tuple(issued)
-
-
-def _cell(value: Mapping[str, Any]) -> Cell:
-    corrected, difference = value.get("corrected"), value.get("corrected_difference")
-    return Cell(
-        value["query"],
-        value["gallery"],
-        {k: Estimate(**e) for k, e in value["estimates"].items()},
-        corrected and {k: Estimate(**e) for k, e in corrected.items()},
-        difference and Estimate(**difference),
-    )
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, ModelIdentity):
         return value.to_json()
     if dataclasses.is_dataclass(value):
-        # What there is none of by default is left out, so that a report without a bank reads, and
-        # hashes, as it always did.
+        # What there is none of by default is left out, so that a report without a bank or without
+        # prefixes reads, and hashes, as it always did.
         fields = [(f, getattr(value, f.name)) for f in dataclasses.fields(value)]
         return {f.name: _plain(v) for f, v in fields if not (v is None and f.default is None)}
     if isinstance(value, Mapping):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from samespace.verification._report import Estimate
+from samespace.verification._matrix import Estimate
 
 
 def template(name: str, autoescape: bool) -> Any:

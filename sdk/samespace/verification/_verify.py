@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -24,10 +24,11 @@ from samespace.verification._bank import (
     open_bank,
     refuse_test_pictures,
 )
-from samespace.verification._cells import cell, corrected_ranking, estimate
+from samespace.verification._cells import cell, corrected_ranking
+from samespace.verification._criteria import Rankings, criterion
 from samespace.verification._inputs import Progress, batches, label_codes, silent
+from samespace.verification._prefixes import checked_widths, shorter_rankings
 from samespace.verification._report import (
-    Criterion,
     Example,
     FlipCount,
     ModelEntry,
@@ -40,7 +41,6 @@ from samespace_edge._runtimes import find_runtime
 BundleLike = str | Path | Bundle | Embedder
 
 FAR = 0.01
-LEAST_QUERIES, LEAST_LABELS = 30, 5
 _HITS_SHOWN = 3
 _EXAMPLES = 24
 _TIMED_PICTURES = 32
@@ -70,6 +70,7 @@ def verify(
     *,
     baseline: BundleLike | None = None,
     bank: BankLike | None = None,
+    prefixes: Sequence[int] = (),
     notes: Sequence[str] = (),
     progress: Progress = silent,
     seed: int = 0,
@@ -87,14 +88,17 @@ def verify(
             correction that they give (`samespace.metrics.hub_bias`), beside the plain figures; the
             criterion goes by the plain ones. A dataset's train pictures, a folder of pictures,
             of both at most 2,000, or a sequence of paths and encoded pictures.
+        prefixes: widths from 2 to below the full one. Every pair is also measured with vectors cut
+            to their first so many numbers (`samespace.metrics.shorten`), and so is the criterion:
+            a certificate lists the widths at which it holds as well.
         notes: what a reader has to know before the figures.
         progress: is told the stage and how many pictures of how many are done.
         seed: of the bootstrap.
 
     A criterion is stated for every query and gallery model that claim the same space. Models of
     other spaces stay in the matrix, for comparison. Raises `VerificationError` where there is
-    nothing to compare or where the bank holds a test picture, and the errors of datasets and
-    bundles.
+    nothing to compare, where the bank holds a test picture, where a prefix is not shorter than the
+    vectors, and the errors of datasets and bundles.
     """
     data = dataset if isinstance(dataset, Dataset) else Dataset.open(dataset)
     if not data.queries or not data.gallery:
@@ -111,6 +115,7 @@ def verify(
     if pictures is not None:
         refuse_test_pictures(pictures, data)
     models = _open(query, gallery, baseline)
+    widths = checked_widths(prefixes, {m.label: m.embedder.dim for m in models})
     notes = [*notes, *_interpreted(models)]
     _embed(models, data, progress)
     if pictures is not None:
@@ -126,13 +131,31 @@ def verify(
         for q, g in pairs
         if q.bank is not None
     }
+    sides = {m.label: (m.queries, m.gallery) for m in models}
+    shorter = {width: shorter_rankings(sides, list(rankings), width, *labels) for width in widths}
     bootstrap = metrics.Bootstrap(query_labels, seed=seed)
     matrix = tuple(
-        cell(pair, ranking, corrected.get(pair), bootstrap) for pair, ranking in rankings.items()
+        cell(
+            pair,
+            ranking,
+            corrected.get(pair),
+            {width: found[pair] for width, found in shorter.items()},
+            bootstrap,
+        )
+        for pair, ranking in rankings.items()
     )
     claims = _claims(models)
     criteria = tuple(
-        _criterion(q, g, reference, rankings, bootstrap, decides)
+        criterion(
+            q.label,
+            g.label,
+            reference.label,
+            rankings,
+            shorter,
+            bootstrap,
+            cost_ratio=g.manifest.macs / max(1, q.manifest.macs),
+            decides=decides,
+        )
         for q, g in claims
         for reference, decides in _references(q, models)
     )
@@ -249,42 +272,6 @@ def _claims(models: Sequence[_Model]) -> list[tuple[_Model, _Model]]:
 def _references(query: _Model, models: Sequence[_Model]) -> list[tuple[_Model, bool]]:
     baselines = [m for m in models if "baseline" in m.declared and m is not query]
     return [(query, not baselines)] + [(b, True) for b in baselines]
-
-
-Rankings = Mapping[tuple[str, str], metrics.Ranking]
-
-
-def _criterion(
-    query: _Model,
-    gallery: _Model,
-    reference: _Model,
-    rankings: Rankings,
-    bootstrap: metrics.Bootstrap,
-    decides: bool,
-) -> Criterion:
-    def right(q: _Model, g: _Model) -> NDArray[np.float64]:
-        return rankings[q.label, g.label].hits(1).astype(np.float64)
-
-    cross = right(query, gallery)
-    alone = right(reference, reference)
-    paragon = right(gallery, gallery)
-    difference = estimate(cross - alone, bootstrap)
-    # A handful of queries that agree by luck has an interval without width.
-    enough = len(cross) >= LEAST_QUERIES and bootstrap.labels >= LEAST_LABELS
-    gain = metrics.update_gain(float(cross.mean()), float(alone.mean()), float(paragon.mean()))
-    return Criterion(
-        query=query.label,
-        gallery=gallery.label,
-        reference=reference.label,
-        value=float(cross.mean()),
-        reference_value=float(alone.mean()),
-        difference=difference,
-        gap=estimate(cross - paragon, bootstrap),
-        gain=None if np.isnan(gain) else gain,
-        cost_ratio=gallery.manifest.macs / max(1, query.manifest.macs),
-        decides=decides,
-        holds=difference.low > 0 and enough,
-    )
 
 
 def _flips(query: _Model, gallery: _Model, rankings: Rankings, data: Dataset) -> FlipCount:

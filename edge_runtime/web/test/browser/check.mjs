@@ -39,7 +39,7 @@ export function checkTests(at) {
     const found = await at().page.evaluate(check, "/files/edge.bundle");
     assert.ok(found.ok, JSON.stringify(found, null, 1));
     assert.equal(found.departsAt, null);
-    assert.equal(found.name, "edge");
+    assert.equal(found.name, at().identity.name);
     const onnx = at().json("manifest.json").variants.filter(({ format }) => format === "onnx");
     assert.deepEqual(Object.keys(found.providers), onnx.map(({ name }) => name));
     const golden = at().json("golden/golden.json");

@@ -31,7 +31,7 @@ export function launch(flags) {
 /** Let Python write its files, serve them, and open a page in Chromium. */
 export async function start() {
   const folder = mkdtempSync(join(tmpdir(), "samespace-web-"));
-  execFileSync(PYTHON, [join(TEST, "make_bundle.py"), folder], { stdio: "inherit" });
+  execFileSync(PYTHON, [join(TEST, "make_expected.py"), folder], { stdio: "inherit" });
   const browser = await launch(NO_GPU);
   const server = await serve(folder);
   const page = await browser.newPage();

@@ -71,7 +71,9 @@ export function refusalTests(at) {
       const { Embedder } = await import("samespace-edge");
       await (await Embedder.load("/files/edge.bundle")).embedPixels(new Uint8Array(5), 1);
     };
-    await fails(wrong, null, "DecodeError", /a batch of 1 with 48x48 .* has 6912 bytes, not 5/);
+    const { width, height } = at().json("manifest.json").resize;
+    const size = `a batch of 1 with ${width}x${height} .* has ${width * height * 3} bytes, not 5`;
+    await fails(wrong, null, "DecodeError", new RegExp(size));
     const disposed = async () => {
       const { Embedder } = await import("samespace-edge");
       const embedder = await Embedder.load("/files/edge.bundle");
@@ -130,7 +132,8 @@ export function refusalTests(at) {
         return m;
       },
     });
-    await fails(load, [url], "RuntimeUnavailableError", /bundle 'edge' has: tflite-fp32/);
+    const has = new RegExp(`bundle '${at().identity.name}' has: tflite-fp32`);
+    await fails(load, [url], "RuntimeUnavailableError", has);
     const asked = [url, { variant: "tflite-fp32" }];
     await fails(load, asked, "RuntimeUnavailableError", /was asked for: tflite-fp32/);
     const unknown = ["/files/edge.bundle", { variant: "onnx-fp64" }];

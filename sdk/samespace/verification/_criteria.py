@@ -1,0 +1,80 @@
+"""Is searching the other model's gallery better than what one would do without it?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samespace import metrics
+from samespace.verification._cells import estimate
+from samespace.verification._matrix import Criterion, Estimate, PrefixCriterion
+
+LEAST_QUERIES, LEAST_LABELS = 30, 5
+
+Rankings = Mapping[tuple[str, str], metrics.Ranking]
+"""What the queries of one label found in the gallery of another."""
+
+
+def criterion(
+    query: str,
+    gallery: str,
+    reference: str,
+    rankings: Rankings,
+    shorter: Mapping[int, Rankings],
+    bootstrap: metrics.Bootstrap,
+    *,
+    cost_ratio: float,
+    decides: bool,
+) -> Criterion:
+    """The criterion of a query and a gallery model against a reference, all given by label.
+
+    Args:
+        rankings: with whole vectors, which alone `holds` goes by.
+        shorter: the same with vectors of these widths.
+    """
+    cross = _right(rankings, query, gallery)
+    alone = _right(rankings, reference, reference)
+    paragon = _right(rankings, gallery, gallery)
+    difference, holds = _above(cross, alone, bootstrap)
+    gain = metrics.update_gain(float(cross.mean()), float(alone.mean()), float(paragon.mean()))
+    prefixes = []
+    for width, found in sorted(shorter.items()):
+        ours, theirs = _right(found, query, gallery), _right(found, reference, reference)
+        prefixes.append(
+            PrefixCriterion(
+                width,
+                float(ours.mean()),
+                float(theirs.mean()),
+                *_above(ours, theirs, bootstrap),
+            )
+        )
+    return Criterion(
+        query=query,
+        gallery=gallery,
+        reference=reference,
+        value=float(cross.mean()),
+        reference_value=float(alone.mean()),
+        difference=difference,
+        gap=estimate(cross - paragon, bootstrap),
+        gain=None if np.isnan(gain) else gain,
+        cost_ratio=cost_ratio,
+        decides=decides,
+        holds=holds,
+        prefixes=tuple(prefixes) or None,
+    )
+
+
+def _right(rankings: Rankings, query: str, gallery: str) -> NDArray[np.float64]:
+    return rankings[query, gallery].hits(1).astype(np.float64)
+
+
+def _above(
+    cross: NDArray[np.float64], alone: NDArray[np.float64], bootstrap: metrics.Bootstrap
+) -> tuple[Estimate, bool]:
+    """The difference, and whether it is one beyond its interval."""
+    difference = estimate(cross - alone, bootstrap)
+    # A handful of queries that agree by luck has an interval without width.
+    enough = len(cross) >= LEAST_QUERIES and bootstrap.labels >= LEAST_LABELS
+    return difference, difference.low > 0 and enough
