@@ -80,6 +80,7 @@ format: $(READY) ## bring the code into its form
 .PHONY: docs
 docs: $(READY) ## write the tables in docs/ from benchmarks/results/
 	$(BIN)/python -m benchmarks.tables
+	$(BIN)/python -m benchmarks.plots
 
 .PHONY: bench
 bench: $(READY) ## measure overhead and opening (minutes; writes benchmarks/results/)

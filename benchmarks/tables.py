@@ -17,6 +17,16 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.study._tables import (
+    architectures_table,
+    losses_table,
+    pool_table,
+    ratios_table,
+    search_table,
+    teaching_table,
+    widths_table,
+)
+
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 _PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -281,7 +291,21 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "resize": resize_table,
     "install_size": install_table,
     "latency": latency_table,
+    "ratios": lambda r: ratios_table(r) + "\n\n" + " ".join(r["notes"]) + where(r),
+    "losses": losses_table,
+    "teaching": teaching_table,
+    "pool": pool_table,
+    "architectures": architectures_table,
+    "widths": widths_table,
+    "search": lambda r: search_table(r) + where(r),
 }
+
+
+# One result may have several tables.
+_OF_THE_STUDY = ("ratios", "losses", "teaching", "pool", "architectures", "widths")
+_RESULT_OF = dict.fromkeys(_OF_THE_STUDY, "compatibility")
+    ("ratios", "losses", "teaching", "pool", "architectures", "widths"), "compatibility"
+)
 
 
 def filled(text: str) -> str:
@@ -289,7 +313,7 @@ def filled(text: str) -> str:
 
     def replace(match: re.Match[str]) -> str:
         name = match[2]
-        result = json.loads((RESULTS / f"{name}.json").read_text())
+        result = json.loads((RESULTS / f"{_RESULT_OF.get(name, name)}.json").read_text())
         return f"{match[1]}{TABLES[name](result)}\n{match[3]}"
 
     return _PLACE.sub(replace, text)
