@@ -304,8 +304,6 @@ TABLES: dict[str, Callable[[Result], str]] = {
 # One result may have several tables.
 _OF_THE_STUDY = ("ratios", "losses", "teaching", "pool", "architectures", "widths")
 _RESULT_OF = dict.fromkeys(_OF_THE_STUDY, "compatibility")
-    ("ratios", "losses", "teaching", "pool", "architectures", "widths"), "compatibility"
-)
 
 
 def filled(text: str) -> str:

@@ -21,7 +21,7 @@ from samespace_cloud.model import ModelConfig
 from samespace_cloud.nas.config import SPACES, NasConfig
 from samespace_cloud.nas.evolution import Budget, Candidate, SearchResult
 from samespace_cloud.nas.score import kendall_tau
-from samespace_cloud.nas.search import search
+from samespace_cloud.nas.search import search_architecture
 from samespace_cloud.training import train_edge
 from samespace_cloud.views import embed_pictures
 
@@ -60,10 +60,12 @@ def find(group: Group, ratio: float, seed: int) -> tuple[SearchResult, SearchRes
     config = nas_config(group, ratio, seed)
     timed = folder / "seconds.txt"
     started = time.monotonic()
-    found = search(group.train_data, config, group.cloud, folder)
+    found = search_architecture(group.train_data, config, group.cloud, folder)
     if not timed.exists():
         timed.write_text(str(time.monotonic() - started))
-    at_random = search(group.train_data, replace(config, strategy="random"), group.cloud, folder)
+    at_random = search_architecture(
+        group.train_data, replace(config, strategy="random"), group.cloud, folder
+    )
     return found, at_random, float(timed.read_text())
 
 

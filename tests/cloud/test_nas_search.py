@@ -24,7 +24,7 @@ from samespace_cloud.nas import latency
 from samespace_cloud.nas.config import NasConfig
 from samespace_cloud.nas.evolution import Budget
 from samespace_cloud.nas.score import Examination
-from samespace_cloud.nas.search import search
+from samespace_cloud.nas.search import search_architecture
 from samespace_cloud.nas.space import Architecture, elastic
 from samespace_cloud.training import train_edge
 from samespace_edge import ConfigError
@@ -66,7 +66,7 @@ def test_a_search_ends_and_a_stopped_one_ends_the_same(
 ) -> None:
     monkeypatch.setattr("samespace_cloud.trainer._SAVE_SECONDS", 0.0)
     before = {k: v.clone() for k, v in cloud.model.state_dict().items()}
-    result = search(shop, CONFIG, cloud, tmp_path / "whole")
+    result = search_architecture(shop, CONFIG, cloud, tmp_path / "whole")
     assert all(torch.equal(v, before[k]) for k, v in cloud.model.state_dict().items())
     assert len(result.candidates) == 8
     for candidate in result.candidates:
@@ -83,8 +83,8 @@ def test_a_search_ends_and_a_stopped_one_ends_the_same(
                 raise Stop
 
         with pytest.raises(Stop):
-            search(shop, CONFIG, cloud, tmp_path / "broken", progress=stop)
-    resumed = search(shop, CONFIG, cloud, tmp_path / "broken")
+            search_architecture(shop, CONFIG, cloud, tmp_path / "broken", progress=stop)
+    resumed = search_architecture(shop, CONFIG, cloud, tmp_path / "broken")
     assert resumed == result
 
     found = json.loads((tmp_path / "broken" / "architectures.json").read_text())
@@ -105,10 +105,12 @@ def test_a_search_ends_and_a_stopped_one_ends_the_same(
     # Another budget takes the same supernet; other settings of its training do not.
     steps: list[str] = []
     wider = replace(CONFIG, budget=Budget(mmacs=0.3), population=1, reward="r2")
-    search(shop, wider, cloud, tmp_path / "whole", progress=lambda stage, d, t: steps.append(stage))
+    search_architecture(
+        shop, wider, cloud, tmp_path / "whole", progress=lambda stage, d, t: steps.append(stage)
+    )
     assert "train the supernet" not in steps
     with pytest.raises(ConfigError, match="a supernet of other settings"):
-        search(shop, replace(CONFIG, rule="uniform"), cloud, tmp_path / "whole")
+        search_architecture(shop, replace(CONFIG, rule="uniform"), cloud, tmp_path / "whole")
 
 
 def test_the_shuffle_space_from_the_command_line(
@@ -148,9 +150,11 @@ def test_what_the_command_line_refuses(shop_csv: Path, cloud: Checkpoint, tmp_pa
 def test_wrong_searches_are_refused(shop: Dataset, cloud: Checkpoint, tmp_path: Path) -> None:
     other = replace(TRAIN, model=ModelConfig("edge-xs", 24, dim=8))
     with pytest.raises(ConfigError, match="dim 8 is not the cloud's 16"):
-        search(shop, replace(CONFIG, train=other), cloud, tmp_path)
+        search_architecture(shop, replace(CONFIG, train=other), cloud, tmp_path)
     with pytest.raises(ConfigError, match="there are none; set val_share above 0"):
-        search(shop, replace(CONFIG, train=replace(TRAIN, val_share=0.0)), cloud, tmp_path)
+        search_architecture(
+            shop, replace(CONFIG, train=replace(TRAIN, val_share=0.0)), cloud, tmp_path
+        )
 
 
 def test_candidates_are_scored_with_views_from_all_over() -> None:

@@ -66,7 +66,7 @@ def nas(
     from samespace_cloud.model import ModelConfig
     from samespace_cloud.nas.config import NasConfig
     from samespace_cloud.nas.evolution import Budget
-    from samespace_cloud.nas.search import search
+    from samespace_cloud.nas.search import search_architecture
 
     if budget is None and mmacs is None and latency_ms is None and parameters is None:
         raise click.UsageError("say what may be spent: --budget, --mmacs, --latency-ms, ...")
@@ -88,7 +88,7 @@ def nas(
     with progress_bar() as progress:
         opened = Dataset.open(dataset)
         opened.validate(progress=lambda done, total: progress("check the data", done, total))
-        result = search(opened, config, cloud, out, progress=progress)
+        result = search_architecture(opened, config, cloud, out, progress=progress)
     _print(result, out, dataset, cloud_path, as_json)
 
 

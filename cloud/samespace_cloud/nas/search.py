@@ -33,7 +33,7 @@ def _silent(stage: str, done: int, total: int) -> None:
     return None
 
 
-def search(
+def search_architecture(
     dataset: Dataset,
     config: NasConfig,
     cloud: Checkpoint,
