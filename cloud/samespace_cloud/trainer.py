@@ -79,6 +79,7 @@ class Trainer:
         self._total = self._steps_per_epoch * config.epochs
         self._step = 0
         self._waited = 0
+        self._in_network = 0.0
         self._best: float | None = None
         self.metrics: dict[str, float] = {}
         self._settings = canonical_json([config.to_json(), views.describe(), *about])
@@ -139,7 +140,7 @@ class Trainer:
         return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1.0, self._total - warm)))
 
     def _epoch(self, epoch: int, progress: Progress, interrupted: threading.Event) -> None:
-        started = time.monotonic()
+        started, self._in_network = time.monotonic(), 0.0
         shown = self._views.assign(epoch)
         labels = self._labels.where(~self._views.blended(shown), torch.tensor(-1))
         generator = torch.Generator().manual_seed(self._config.seed * 100_003 + epoch)
@@ -164,6 +165,7 @@ class Trainer:
             "loss": round(total_loss / max(1, steps), 5),
             "rate": round(self._rate(self._step - 1), 5),
             "seconds": round(time.monotonic() - started, 2),
+            "network_seconds": round(self._in_network, 2),
         }
         if self._validate and (epoch + 1) % self._config.val_every == 0:
             entry |= self._judge(self._validate)
@@ -175,10 +177,12 @@ class Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = self._config.lr * group["rate"] * rate
         bf16 = self._config.precision == "bf16"
+        self._optimizer.zero_grad(set_to_none=True)
+        started = time.monotonic()
         with torch.autocast(self._device.type, torch.bfloat16, enabled=bf16):
             loss = self.students.loss(inputs, label, taught, self._step / self._total)
-        self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        self._in_network += time.monotonic() - started
         nn.utils.clip_grad_norm_(self.students.parameters(), 5.0)
         self._optimizer.step()
         self._follow()
