@@ -20,7 +20,8 @@ import torch
 
 from benchmarks._result import write
 from benchmarks.study._collect import COLUMNS, NOTES, rows_of
-from benchmarks.study._runs import Group, Log, Run, execute
+from benchmarks.study._latency import LATENCY_COLUMNS, latency_rows
+from benchmarks.study._runs import CLOUD_SIZE, Group, Log, Run, execute
 from benchmarks.study._search import SEARCH_COLUMNS, find, runs, search_rows
 from benchmarks.study._settings import (
     HAND_CUT,
@@ -31,6 +32,7 @@ from benchmarks.study._settings import (
     edge_config,
 )
 from samespace import Dataset
+from samespace_cloud.model import ModelConfig
 
 EPOCHS = {20: 12, 40: 16, 80: 32, 160: 32}
 TABLE_EPOCHS = 8
@@ -121,11 +123,22 @@ def _pool(path: Path, count: int) -> Dataset:
     return whole.subset([whole.items[int(i)] for i in order])
 
 
+def latency(log: Log) -> None:
+    """How long a query takes on every network of the study."""
+    models = {"cloud": ModelConfig("lite2-trunk", CLOUD_SIZE)}
+    for row in log.rows:
+        if row["part"] in ("ratios", "architectures") and not row["name"].endswith(", alone"):
+            models.setdefault(row["name"], ModelConfig(row["backbone"], row["input_size"]))
+    notes = ["Each round runs every network once, so that a busy moment hits all alike."]
+    write("study_latency", LATENCY_COLUMNS, latency_rows(models), notes=notes)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the datasets")
     parser.add_argument("--out", type=Path, default=Path("runs/study"), help="folder of the runs")
-    parser.add_argument("--parts", nargs="*", default=list(PARTS), choices=[*PARTS, "none"])
+    parts = [*PARTS, "latency", "none"]
+    parser.add_argument("--parts", nargs="*", default=parts[:-1], choices=parts)
     parser.add_argument("--groups", nargs="*", default=["grocery", "furniture"])
     parser.add_argument("--ratios", nargs="*", type=int, default=list(HAND_CUT))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
@@ -135,10 +148,12 @@ def main() -> None:
     groups = {n: Group(n, arguments.data, arguments.out) for n in arguments.groups}
     pictures = partial(_pool, arguments.data / "unlabelled_64px.zip")
     for part in arguments.parts:
-        for group in groups.values() if part != "none" else ():
+        for group in groups.values() if part in PARTS else ():
             for run in PARTS[part](group, arguments.seeds):
                 if run.more["ratio"] in arguments.ratios:
                     execute(run, group, log, pictures)
+    if "latency" in arguments.parts:
+        latency(log)
     everything = {n: Group(n, arguments.data, arguments.out) for n in ("grocery", "furniture")}
     rows = rows_of(log, everything)
     write("compatibility", COLUMNS, rows, seeds=arguments.seeds, notes=NOTES)

@@ -23,6 +23,7 @@ from benchmarks.study._tables import (
     pool_table,
     ratios_table,
     search_table,
+    study_latency_table,
     teaching_table,
     widths_table,
 )
@@ -297,6 +298,7 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "pool": pool_table,
     "architectures": architectures_table,
     "widths": widths_table,
+    "study_latency": lambda r: study_latency_table(r) + where(r),
     "search": lambda r: search_table(r) + where(r),
 }
 

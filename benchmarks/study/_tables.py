@@ -158,3 +158,20 @@ def search_table(result: Result) -> str:
             " ".join(result["notes"]),
         ]
     )
+
+
+def study_latency_table(result: Result) -> str:
+    """Cost and time, with the cloud model as the measure of both."""
+    lines = [
+        [
+            r["name"],
+            str(r["input_size"]),
+            f"{r['mmacs']:.2f}",
+            f"{r['ms']:.3f}",
+            f"{r['cheaper']:.0f}x",
+            f"{r['faster']:.0f}x",
+        ]
+        for r in result["rows"]
+    ]
+    header = ["network", "input, px", "MMACs", "ms a query", "cheaper by MACs", "faster"]
+    return _markdown(header, lines) + "\n\n" + " ".join(result["notes"])
