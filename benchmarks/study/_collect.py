@@ -37,6 +37,7 @@ COLUMNS = {
     "input_size": "side of the query model's input, in pixels",
     "backbone": "of the query model, as text",
     "seconds": "of the training's epochs, mean over seeds; views are made before",
+    "network_share": "of these seconds, spent in the network's own forward and backward",
     "seeds": "how many",
 }
 
@@ -150,6 +151,7 @@ def _row(
         "input_size": found[0]["input_size"],
         "backbone": found[0]["backbone"],
         "seconds": mean("seconds"),
+        "network_share": found[0].get("network_share"),
         "seeds": len(found),
     }
 

@@ -288,7 +288,9 @@ def execute(run: Run, group: Group, log: Log, pool: Callable[[int], Dataset]) ->
             pool=pool(run.pool) if run.pool else None,
         )
     log_lines = (folder / "log.jsonl").read_text().splitlines()
-    seconds = sum(json.loads(line)["seconds"] for line in log_lines)
+    epochs = [json.loads(line) for line in log_lines]
+    seconds = sum(e["seconds"] for e in epochs)
+    inside = sum(e.get("network_seconds", 0.0) for e in epochs)
     model = trained.model
     macs = macs_of(model)
     rows = []
@@ -320,6 +322,7 @@ def execute(run: Run, group: Group, log: Log, pool: Callable[[int], Dataset]) ->
                 "input_size": model.config.input_size,
                 "parameters": sum(p.numel() for p in model.parameters()),
                 "seconds": seconds,
+                "network_share": inside / seconds if inside else None,
                 "seed": run.config.seed,
                 **run.more,
             }

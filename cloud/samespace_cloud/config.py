@@ -35,7 +35,7 @@ class TrainConfig:
             epochs see them again.
         mixed_views: how many of these are blends of two pictures; they teach without labels.
         teacher_view: what the cloud model embeds: the `same` view that the edge model sees, or the
-            `clean` picture, whatever the view.
+            `clean` picture, whatever the view; a clean one teaches no blends.
         pool_views: how many views of every picture of an unlabelled pool are made.
         nested: widths below `model.dim` at which an embedding's leading coordinates have to search
             by themselves (Matryoshka, Kusupati et al. 2022); every loss is applied at each width.
@@ -99,7 +99,9 @@ class TrainConfig:
             "ema": 0 <= self.ema < 1,
             "views": self.views >= 1,
             "mixed_views": 0 <= self.mixed_views < self.views,
-            "teacher_view": self.teacher_view in ("same", "clean"),
+            # Of a blend, the vectors of the clean pictures say nothing.
+            "teacher_view": self.teacher_view == "same"
+            or (self.teacher_view == "clean" and self.mixed_views == 0),
             "pool_views": self.pool_views >= 1,
             "nested": all(2 <= d < self.model.dim for d in self.nested),
             "steady": self.steady >= 0,
