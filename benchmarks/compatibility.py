@@ -20,6 +20,7 @@ import torch
 
 from benchmarks._result import write
 from benchmarks.study._collect import COLUMNS, NOTES, rows_of
+from benchmarks.study._family import FAMILY_COLUMNS, family_rows
 from benchmarks.study._latency import LATENCY_COLUMNS, latency_rows
 from benchmarks.study._runs import CLOUD_SIZE, Group, Log, Run, execute
 from benchmarks.study._search import SEARCH_COLUMNS, find, runs, search_rows
@@ -140,14 +141,25 @@ def latency(log: Log) -> None:
     write("study_latency", LATENCY_COLUMNS, latency_rows(models), notes=notes)
 
 
+def family(group: Group) -> None:
+    """The matrix of the gallery-aware members of every ratio, first seed."""
+    every = list(ratios(group, [0]))
+    members = {f"{r.more['ratio']}x": r for r in every if r.setting == "gallery-aware"}
+    alone = {f"{r.more['ratio']}x": r for r in every if r.alone}
+    notes = [f"{group.tasks[0].name}, gallery-aware, seed 0; through the exported bundles."]
+    write("family", FAMILY_COLUMNS, family_rows(group, members, alone), notes=notes)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the datasets")
     parser.add_argument("--out", type=Path, default=Path("runs/study"), help="folder of the runs")
-    parts = [*PARTS, "latency", "none"]
+    parts = [*PARTS, "family", "latency", "none"]
     parser.add_argument("--parts", nargs="*", default=parts[:-1], choices=parts)
     parser.add_argument("--groups", nargs="*", default=["grocery", "furniture"])
     parser.add_argument("--ratios", nargs="*", type=int, default=list(HAND_CUT))
+    settings = ["inductive", "gallery-aware", "inductive + pool"]
+    parser.add_argument("--settings", nargs="*", default=settings, choices=settings)
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     arguments = parser.parse_args()
     torch.set_num_threads(min(2, torch.get_num_threads()))
@@ -157,8 +169,11 @@ def main() -> None:
     for part in arguments.parts:
         for group in groups.values() if part in PARTS else ():
             for run in PARTS[part](group, arguments.seeds):
-                if run.more["ratio"] in arguments.ratios:
+                wanted = run.alone or run.setting in arguments.settings
+                if wanted and run.more["ratio"] in arguments.ratios:
                     execute(run, group, log, pictures)
+    if "family" in arguments.parts:
+        family(groups["grocery"])
     if "latency" in arguments.parts:
         latency(log)
     everything = {n: Group(n, arguments.data, arguments.out) for n in ("grocery", "furniture")}

@@ -19,6 +19,7 @@ import numpy as np
 
 from benchmarks.study._tables import (
     architectures_table,
+    family_table,
     losses_table,
     pool_table,
     ratios_table,
@@ -299,6 +300,7 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "architectures": architectures_table,
     "widths": widths_table,
     "study_latency": lambda r: study_latency_table(r) + where(r),
+    "family": lambda r: family_table(r) + where(r),
     "search": lambda r: search_table(r) + where(r),
 }
 

@@ -175,3 +175,23 @@ def study_latency_table(result: Result) -> str:
     ]
     header = ["network", "input, px", "MMACs", "ms a query", "cheaper by MACs", "faster"]
     return _markdown(header, lines) + "\n\n" + " ".join(result["notes"])
+
+
+def family_table(result: Result) -> str:
+    """R@1 of every pair: query models down, gallery models across."""
+    rows = result["rows"]
+    galleries = list(dict.fromkeys(r["gallery"] for r in rows))
+    lines = []
+    for query in dict.fromkeys(r["query"] for r in rows):
+        found = {r["gallery"]: r for r in rows if r["query"] == query}
+        some = next(iter(found.values()))
+        lines.append(
+            [
+                query,
+                f"{some['mmacs_query']:.2f}",
+                *(f"{found[g]['recall_at_1']:.3f}" for g in galleries),
+                "anchor" if query == "cloud" else ("yes" if some["certified"] else "no"),
+            ]
+        )
+    header = ["queries by", "MMACs", *(f"gallery of {g}" for g in galleries), "certified"]
+    return _markdown(header, lines) + "\n\n" + " ".join(result["notes"])

@@ -107,13 +107,21 @@ def certify_family(
     cloud: Checkpoint,
     folder: str | Path,
     *,
+    baselines: Mapping[str, Checkpoint] | None = None,
     progress: Progress = lambda stage, done, total: None,
-) -> Report:
+) -> tuple[Report, dict[str, Path]]:
     """Export every member, and measure all pairs: each member with the cloud's gallery, and with
     every other member's.
 
-    Writes `NAME.bundle`, the report and a certificate for each member whose criterion holds to
-    `folder`. Returns the report.
+    Args:
+        family: checkpoints by name.
+        cloud: whose space it is.
+        folder: takes `NAME.bundle`, the report of all pairs, and the certificates.
+        baselines: the same networks trained alone, by the names of members. Such a member is
+            certified against its baseline, in a report of its own in `folder/NAME-report`; the
+            others against themselves on both sides.
+
+    Returns the report of all pairs, and the certificates' paths by member.
     """
     folder = Path(folder)
     golden = [dataset.read(item) for item in dataset.gallery[:_GOLDEN]]
@@ -125,8 +133,19 @@ def certify_family(
     queries = [bundles[name] for name in family]
     report = verify(queries, [bundles["cloud"]], dataset, progress=progress)
     write_report(report, folder, dataset)
-    write_certificates(report, folder)
-    return report
+    certificates = write_certificates(report, folder)
+    for name, alone in (baselines or {}).items():
+        if name not in family:
+            raise ConfigError(f"{name!r} has a baseline and is no member: {', '.join(family)}")
+        path = folder / f"{name}-alone.bundle"
+        spec = alone.export_spec(f"{name}-alone")
+        export_bundle(alone.model, spec, path, golden=golden, overwrite=True)
+        own = verify([bundles[name]], [bundles["cloud"]], dataset, baseline=path, progress=progress)
+        write_report(own, folder / f"{name}-report", dataset)
+        found = write_certificates(own, folder / f"{name}-report")
+        certificates.pop(name, None)
+        certificates |= {name: found[name]} if name in found else {}
+    return report, certificates
 
 
 __all__ = ["certify_family", "train_family"]

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from samespace import Dataset
+from samespace import Dataset, Report
 from samespace_cloud.augment import Augmentation
 from samespace_cloud.checkpoint import Checkpoint
 from samespace_cloud.config import TrainConfig
@@ -234,7 +234,16 @@ def test_a_family_shares_its_views_and_is_certified_pair_by_pair(
     }
     trained = train_family(shop, members, cloud, tmp_path)
     assert list(trained) == ["larger", "smaller"]
-    report = certify_family(shop, trained, cloud, tmp_path)
+    alone = train_cloud(shop, replace(CLOUD, model=EDGE.model, epochs=1), tmp_path / "alone")
+    report, certificates = certify_family(
+        shop, trained, cloud, tmp_path, baselines={"larger": alone}
+    )
+    assert set(certificates) <= {"larger", "smaller"}
+    own = Report.read(tmp_path / "larger-report" / "report.json")
+    assert {c.reference for c in own.criteria if c.decides} == {"larger-alone"}
+    assert ("larger" in certificates) == own.passed
+    with pytest.raises(ConfigError, match="'other' has a baseline and is no member"):
+        certify_family(shop, trained, cloud, tmp_path, baselines={"other": alone})
     pairs = {(c.query, c.gallery) for c in report.matrix}
     names = {"larger", "smaller", "cloud"}
     assert pairs == {(a, b) for a in names for b in names}

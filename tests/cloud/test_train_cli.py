@@ -86,7 +86,18 @@ def test_a_teacher_has_to_be_named_once(shop_csv: Path, cloud: Path, tmp_path: P
 
 def test_a_family_is_trained_and_certified(shop_csv: Path, cloud: Path, tmp_path: Path) -> None:
     base = ("family", shop_csv, "--cloud", cloud, "--out", tmp_path, "--canvas", 32, *QUICK)
-    found = run(*base, "--member", "phone=edge-xs@24", "--member", "watch=edge-xs@16")
+    # The cloud itself stands in for a network trained alone.
+    found = run(
+        *base,
+        "--member",
+        "phone=edge-xs@24",
+        "--member",
+        "watch=edge-xs@16",
+        "--alone",
+        f"phone={cloud}",
+    )
+    assert (tmp_path / "phone-report" / "report.html").exists()
+    assert set(found["certificates"]) <= {"phone", "watch"}
     assert set(found["members"]) == {"phone", "watch"}
     pairs = {(c["query"], c["gallery"]) for c in found["report"]["matrix"]}
     assert ("watch", "phone") in pairs
@@ -112,6 +123,14 @@ def test_wrong_members_are_refused(
     )
     assert ran.exit_code == 2
     assert said in ran.output
+
+
+def test_a_baseline_belongs_to_a_member(shop_csv: Path, cloud: Path, tmp_path: Path) -> None:
+    base = ["family", str(shop_csv), "--cloud", str(cloud), "--out", str(tmp_path)]
+    options = ["--member", "phone=edge-xs@16", "--alone", "watch=x"]
+    ran = CliRunner().invoke(train, [*base, *options])
+    assert ran.exit_code == 2
+    assert "is not NAME=CHECKPOINT of a member" in ran.output
 
 
 def test_an_unknown_backbone_is_named(shop_csv: Path, cloud: Path, tmp_path: Path) -> None:

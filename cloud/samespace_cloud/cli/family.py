@@ -31,6 +31,11 @@ from samespace_cloud.cli._settings import (
     required=True,
     help="NAME=BACKBONE@SIZE, once for every model; the backbone is a row or a network as text.",
 )
+@click.option(
+    "--alone",
+    multiple=True,
+    help="NAME=CHECKPOINT of the same network trained alone, which the member has to beat.",
+)
 @click.option("--loss", "losses", multiple=True, help="NAME or NAME=WEIGHT; may be repeated.")
 @teaching_options
 def family(
@@ -38,6 +43,7 @@ def family(
     out: Path,
     cloud_path: str,
     members: tuple[str, ...],
+    alone: tuple[str, ...],
     losses: tuple[str, ...],
     gallery_aware: bool,
     pool: str | None,
@@ -80,6 +86,12 @@ def family(
         defaults = edge_defaults(teacher, data)
         defaults["model"] |= model
         configs[name] = config_from(defaults, given, dict(settings))
+    baselines = {}
+    for text in alone:
+        name, named, path = text.partition("=")
+        if not named or name not in configs:
+            raise click.UsageError(f"--alone {text!r} is not NAME=CHECKPOINT of a member")
+        baselines[name] = Checkpoint.load(path)
     with progress_bar() as progress:
         trained = train_family(
             data,
@@ -91,12 +103,17 @@ def family(
             ridge_head=any(n == "cosine-regression" for c in configs.values() for n, _ in c.losses),
             progress=progress,
         )
-        report = certify_family(data, trained, cloud, out, progress=progress)
+        report, certificates = certify_family(
+            data, trained, cloud, out, baselines=baselines, progress=progress
+        )
     if as_json:
         found = {name: described(c, out / name) for name, c in trained.items()}
-        print_json({"members": found, "report": report.to_json()})
+        certified = {name: str(path) for name, path in certificates.items()}
+        print_json({"members": found, "certificates": certified, "report": report.to_json()})
     else:
         print_report(report)
+        for name in trained:
+            click.echo(f"{name}: {certificates.get(name, 'not certified')}")
         click.echo(f"report: {out / 'report.html'}")
 
 
