@@ -9,7 +9,7 @@ from samespace_edge import ConfigError
 
 
 def fit_lda(
-    features: Tensor, labels: Tensor, dim: int, shrinkage: float = 1.0
+    features: Tensor, labels: Tensor, dim: int, shrinkage: float = 1.0, prior: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """Linear discriminant directions, each weighted by how well it tells classes apart.
 
@@ -22,7 +22,11 @@ def fit_lda(
     Args:
         features: (N, F).
         labels: int64 (N,), at least two classes; rows with -1 are left out.
-        dim: number of directions; beyond the number of classes less one they are zero.
+        dim: number of directions; without a prior, those beyond the number of classes less one
+            are zero.
+        prior: S_b becomes S_b + prior * S_w * trace(S_b) / trace(S_w): classes to come may differ
+            where those seen do not. Few classes say little of where others differ, so with some
+            tens of them a prior of .1 to .3 keeps directions that discriminants throw away.
         shrinkage: of S_w; 1 suits some ten pictures a class.
 
     Returns the weight (dim, F) and bias (dim,) of a linear layer.
@@ -41,12 +45,14 @@ def fit_lda(
     within = within_rows.T @ within_rows / len(x)
     between_rows = (centres - mean) * (counts / len(x)).sqrt()[:, None]
     between = between_rows.T @ between_rows
+    between += prior * within * (between.trace() / within.trace().clamp_min(1e-12))
     within += shrinkage * within.diagonal().mean() * torch.eye(x.shape[1], dtype=torch.double)
 
+    rank = classes - 1 if prior == 0 else x.shape[1]
     values, vectors = torch.linalg.eigh(within)
     whiten = vectors @ torch.diag(values.clamp_min(1e-12).rsqrt()) @ vectors.T
     ratios, directions = torch.linalg.eigh(whiten @ between @ whiten)
-    order = torch.argsort(ratios, descending=True)[: min(dim, classes - 1, x.shape[1])]
+    order = torch.argsort(ratios, descending=True)[: min(dim, rank, x.shape[1])]
     ratio = ratios[order].clamp_min(0)
     found = (whiten @ directions[:, order] * (ratio / (1 + ratio)).sqrt()).T
     weight = torch.zeros(dim, x.shape[1], dtype=torch.double)

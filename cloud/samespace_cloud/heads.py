@@ -35,7 +35,12 @@ def start_classifier(students: Solo, views: Views, material: Material) -> None:
 
 @torch.no_grad()
 def refit(
-    model: EmbeddingModel, material: Material, config: TrainConfig, size: int, progress: Progress
+    model: EmbeddingModel,
+    material: Material,
+    config: TrainConfig,
+    size: int,
+    progress: Progress,
+    prior: float = 0.0,
 ) -> EmbeddingModel:
     """The same backbone at another input size, with a discriminant head."""
     sized = EmbeddingModel(replace(config.model, input_size=size))
@@ -54,7 +59,8 @@ def refit(
             found.append(features(sized, resized(made, size), device))
             start += len(made)
             progress("fit the head", number * len(views) + start, total)
-    weight, bias = fit_lda(torch.cat(found), material.labels.repeat(count), config.model.dim)
+    labels = material.labels.repeat(count)
+    weight, bias = fit_lda(torch.cat(found), labels, config.model.dim, prior=prior)
     sized.cpu()
     sized.embed.weight.copy_(weight)
     sized.embed.bias.copy_(bias)

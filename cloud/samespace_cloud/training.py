@@ -46,6 +46,7 @@ def train_cloud(
     *,
     deploy_size: int | None = None,
     lda_head: bool = False,
+    lda_prior: float = 0.0,
     role: str = "cloud",
     progress: Progress = _silent,
 ) -> Checkpoint:
@@ -59,12 +60,15 @@ def train_cloud(
             the training's. Larger pictures cost nothing in training and help in search
             (Touvron et al. 2019); the head is then fitted again, so `lda_head` is needed.
         lda_head: replace the embedding head by discriminant directions of the trained features.
+        lda_prior: see `samespace_cloud.closed_form.fit_lda`.
         role: `edge` for a small model trained alone.
         progress: is told the stage and how much of how much is done.
 
     Returns the checkpoint, which is also written to `folder`.
     """
     folder = Path(folder)
+    if lda_prior and not lda_head:
+        raise ConfigError("a prior of discriminant directions needs lda_head")
     if deploy_size not in (None, config.model.input_size) and not lda_head:
         raise ConfigError("a model deployed at another size than it was trained at needs lda_head")
     _need_no_teacher(config)
@@ -87,7 +91,8 @@ def train_cloud(
     trained = kept.model("model")
     trained_metrics = trainer.metrics
     if lda_head:
-        trained = refit(trained, material, config, deploy_size or config.model.input_size, progress)
+        size = deploy_size or config.model.input_size
+        trained = refit(trained, material, config, size, progress, lda_prior)
         if len(material.holdout.queries):
             trained_metrics = homogeneous(trained, material)
     classifier = kept.classifier()

@@ -43,6 +43,22 @@ def test_lda_whitens_the_spread_within_classes() -> None:
     assert between.max() > 1
 
 
+def test_a_prior_keeps_what_the_classes_seen_do_not_differ_in() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(2).repeat_interleave(200)
+    x = torch.randn(400, 6, generator=generator)
+    x[:, 0] += 5 * labels
+    plain, _ = fit_lda(x, labels, 6)
+    some, bias = fit_lda(x, labels, 6, prior=0.1)
+    assert torch.linalg.matrix_rank(plain) == 1
+    assert torch.linalg.matrix_rank(some) == 6
+    # What tells the classes apart still comes first, by far.
+    lengths = some.norm(dim=1)
+    assert lengths[0] > 1.5 * lengths[1]
+    assert F.cosine_similarity(some[0], plain[0], dim=0).abs() > 0.999
+    assert torch.allclose((x @ some.T + bias).mean(0), torch.zeros(6), atol=1e-4)
+
+
 def test_lda_ignores_unlabelled_rows_and_needs_two_classes() -> None:
     x = torch.randn(40, 6, generator=torch.Generator().manual_seed(1))
     labels = torch.arange(4).repeat(10)

@@ -39,6 +39,9 @@ train.add_command(family)
 @click.option("--loss", help="cosface (the default) or arcface.")
 @click.option("--margin", type=float, help="Of the loss.")
 @click.option("--lda-head", is_flag=True, help="Fit discriminant directions as the final head.")
+@click.option(
+    "--lda-prior", type=float, default=0.0, help="Of classes to come; with few, .1 to .3."
+)
 @click.option("--deploy-size", type=int, help="Another input side for the finished model.")
 @click.option("--role", type=click.Choice(["cloud", "edge"]), default="cloud", show_default=True)
 def cloud(
@@ -48,6 +51,7 @@ def cloud(
     loss: str | None,
     margin: float | None,
     lda_head: bool,
+    lda_prior: float,
     deploy_size: int | None,
     role: str,
     as_json: bool,
@@ -78,6 +82,7 @@ def cloud(
             out,
             deploy_size=deploy_size,
             lda_head=lda_head,
+            lda_prior=lda_prior,
             role=role,
             progress=progress,
         )
