@@ -25,7 +25,7 @@ from samespace_cloud.nas.search import search_architecture
 from samespace_cloud.training import train_edge
 from samespace_cloud.views import embed_pictures
 
-SUBNETWORKS = 24
+SUBNETWORKS = 20
 """Trained alone, to compare with what the supernet says of them."""
 
 SIZES = (24, 32, 40, 48)
