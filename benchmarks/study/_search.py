@@ -31,6 +31,7 @@ SUBNETWORKS = 20
 SIZES = (24, 32, 40, 48)
 _VAL_SHARE = 0.25
 _EPOCHS = 24
+_ALONE_EPOCHS = 8
 _HAND_MADE = {"shufflenetv2": 32, "mobilenetv2": 32, "mobilenetv3-small": 32}
 
 
@@ -49,6 +50,7 @@ def nas_config(group: Group, ratio: float, seed: int) -> NasConfig:
         widths=(0.5, 0.75),
         rule="uniform",
         train_within=2.0,
+        generations=5,
         budget=Budget(mmacs=group.cloud_macs / ratio / 1e6),
         seed=seed,
     )
@@ -90,7 +92,7 @@ def _alone(
 ) -> dict[str, Any]:
     done = (folder / "checkpoint.json").exists()
     started = time.monotonic()
-    short = replace(train, model=model, epochs=_EPOCHS // 2, val_every=_EPOCHS // 2)
+    short = replace(train, model=model, epochs=_ALONE_EPOCHS, val_every=_ALONE_EPOCHS)
     trained = (
         Checkpoint.load(folder)
         if done
@@ -204,6 +206,6 @@ def search_rows(
     rows.append(empty | {"kind": "seconds", "name": "the whole search", "value": seconds})
     each = [r["seconds"] for r in trained if r["seconds"]]
     if each:
-        name = f"one sub-network, {_EPOCHS // 2} epochs from the cloud's weights"
+        name = f"one sub-network, {_ALONE_EPOCHS} epochs from the cloud's weights"
         rows.append(empty | {"kind": "seconds", "name": name, "value": sum(each) / len(each)})
     return rows
