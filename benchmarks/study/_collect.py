@@ -45,6 +45,10 @@ NOTES = [
     "furniture3d is RENDERED; grocery pictures are photographs.",
     "Cloud model: EfficientNet-Lite2 without its last stage, from ImageNet weights, one seed a data"
     " set; the seeds are the edge models'.",
+    "photo_to_shop shares its models with photo_to_photo: its gallery-aware models were taught with"
+    " that task's gallery, other photographs of the same products, not with the shop's pictures.",
+    "Parts were run one after another with --parts and --seeds; other work shared the two cores at"
+    " times, so seconds are rough.",
     "The pool is 20,000 photographs of anything at 64 px (ImageNet's terms: research only).",
 ]
 

@@ -123,6 +123,9 @@ def certify_family(
 
     Returns the report of all pairs, and the certificates' paths by member.
     """
+    for name in baselines or {}:
+        if name not in family:
+            raise ConfigError(f"{name!r} has a baseline and is no member: {', '.join(family)}")
     folder = Path(folder)
     golden = [dataset.read(item) for item in dataset.gallery[:_GOLDEN]]
     bundles = {}
@@ -135,8 +138,6 @@ def certify_family(
     write_report(report, folder, dataset)
     certificates = write_certificates(report, folder)
     for name, alone in (baselines or {}).items():
-        if name not in family:
-            raise ConfigError(f"{name!r} has a baseline and is no member: {', '.join(family)}")
         path = folder / f"{name}-alone.bundle"
         spec = alone.export_spec(f"{name}-alone")
         export_bundle(alone.model, spec, path, golden=golden, overwrite=True)
