@@ -75,6 +75,8 @@ def write(
 
 def _shown(argument: str) -> str:
     """An argument without the part of its paths that only this machine has."""
+    if Path(argument).is_absolute() and Path(argument).is_dir():
+        return shlex.quote(Path(argument).name)
     return shlex.quote(re.sub(r"(?<![\w.-])/(?:[\w.-]+/)*([\w.-]+/[\w.-]+)", r"\1", argument))
 
 
