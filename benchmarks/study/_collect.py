@@ -49,7 +49,6 @@ NOTES = [
     " that task's gallery, other photographs of the same products, not with the shop's pictures.",
     "Parts were run one after another with --parts and --seeds; other work shared the two cores at"
     " times, so seconds are rough.",
-    "The pool is 20,000 photographs of anything at 64 px (ImageNet's terms: research only).",
 ]
 
 

@@ -88,13 +88,13 @@ def teacher_from(cloud: str | None, vectors: str | None, dataset: Dataset) -> Te
 
 
 def edge_defaults(teacher: Teacher, dataset: Dataset) -> dict[str, Any]:
-    """Settings of an edge model's training that are not given: the best of docs/compatibility.md
-    that this teacher can do."""
+    """Settings of an edge model's training that are not given; why these losses:
+    docs/compatibility.md."""
     from samespace_cloud.demo import canvas_for
 
     return {
         "model": model_settings("lite0-edge", 48, teacher.dim),
-        "losses": (("cosine-regression", 1.0),),
+        "losses": (("cosine-regression", 1.0), ("ranking", 1.0)),
         "init": "cloud" if teacher.model else "imagenet",
         "canvas": canvas_for(dataset, 160),
     }

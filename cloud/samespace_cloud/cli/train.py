@@ -97,7 +97,7 @@ def cloud(
     "--loss",
     "losses",
     multiple=True,
-    help="NAME or NAME=WEIGHT; may be repeated; by default cosine-regression.",
+    help="NAME or NAME=WEIGHT; may be repeated; by default cosine-regression and ranking.",
 )
 @click.option(
     "--init",
