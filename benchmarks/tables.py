@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks._markdown import markdown
 from benchmarks.study._tables import (
     architectures_table,
     family_table,
@@ -34,11 +35,6 @@ RESULTS = ROOT / "benchmarks" / "results"
 _PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 Result = dict[str, Any]
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def where(result: Result) -> str:

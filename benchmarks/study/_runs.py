@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -330,13 +329,3 @@ def execute(run: Run, group: Group, log: Log, pool: Callable[[int], Dataset]) ->
     log.add(rows)
     shown = ", ".join(f"{r['task']} {r['recall_at_1']:.3f} ({r['homogeneous']:.3f})" for r in rows)
     print(f"{run.key}: {macs / 1e6:.2f} MMACs, {shown}, {seconds:.0f} s", flush=True)
-
-
-def seeded(config: TrainConfig, seed: int) -> TrainConfig:
-    """The same training with another seed."""
-    return replace(config, seed=seed)
-
-
-def forget(folder: Path) -> None:
-    """Remove a run's folder."""
-    shutil.rmtree(folder, ignore_errors=True)

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks._markdown import markdown
+
 Result = dict[str, Any]
 Row = dict[str, Any]
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _tasks(rows: Sequence[Row]) -> list[str]:
@@ -74,7 +71,7 @@ def ratios_table(result: Result) -> str:
             "R@1, hubs corrected",
             "seeds",
         ]
-        parts.append(f"**{task}**\n\n{_markdown(header, lines)}")
+        parts.append(f"**{task}**\n\n{markdown(header, lines)}")
     return "\n\n".join(parts)
 
 
@@ -94,7 +91,7 @@ def _by_name(result: Result, part: str) -> str:
             str(s) for s in sorted({min(r["seeds"] for r in found.values()), some["seeds"]})
         )
         lines.append([name, *cells, f"{some['mmacs_query']:.2f}", seeds])
-    return _markdown(header, lines)
+    return markdown(header, lines)
 
 
 def losses_table(result: Result) -> str:
@@ -134,7 +131,7 @@ def widths_table(result: Result) -> str:
         ]
         for r in rows
     ]
-    return _markdown(["task", "queries by", "128", "64", "32"], lines)
+    return markdown(["task", "queries by", "128", "64", "32"], lines)
 
 
 def search_table(result: Result) -> str:
@@ -151,10 +148,10 @@ def search_table(result: Result) -> str:
     return "\n\n".join(
         [
             f"Kendall's tau between supernet and stand-alone scores of {count} sub-networks:",
-            _markdown(["reward", "tau"], taus),
-            _markdown(["what", "seconds"], seconds),
+            markdown(["reward", "tau"], taus),
+            markdown(["what", "seconds"], seconds),
             "Pareto fronts of what was scored in the supernet:",
-            _markdown(["found by", "MMACs", "R3", "input, px"], fronts),
+            markdown(["found by", "MMACs", "R3", "input, px"], fronts),
             " ".join(result["notes"]),
         ]
     )
@@ -174,7 +171,7 @@ def study_latency_table(result: Result) -> str:
         for r in result["rows"]
     ]
     header = ["network", "input, px", "MMACs", "ms a query", "cheaper by MACs", "faster"]
-    return _markdown(header, lines) + "\n\n" + " ".join(result["notes"])
+    return markdown(header, lines) + "\n\n" + " ".join(result["notes"])
 
 
 def family_table(result: Result) -> str:
@@ -194,4 +191,4 @@ def family_table(result: Result) -> str:
             ]
         )
     header = ["queries by", "MMACs", *(f"gallery of {g}" for g in galleries), "certified"]
-    return _markdown(header, lines) + "\n\n" + " ".join(result["notes"])
+    return markdown(header, lines) + "\n\n" + " ".join(result["notes"])

@@ -99,9 +99,7 @@ class TrainConfig:
             "ema": 0 <= self.ema < 1,
             "views": self.views >= 1,
             "mixed_views": 0 <= self.mixed_views < self.views,
-            # Of a blend, the vectors of the clean pictures say nothing.
-            "teacher_view": self.teacher_view == "same"
-            or (self.teacher_view == "clean" and self.mixed_views == 0),
+            "teacher_view": self.teacher_view in ("same", "clean"),
             "pool_views": self.pool_views >= 1,
             "nested": all(2 <= d < self.model.dim for d in self.nested),
             "steady": self.steady >= 0,
@@ -116,6 +114,11 @@ class TrainConfig:
         }
         if wrong := [f"{name} = {getattr(self, name)!r}" for name, ok in checks.items() if not ok]:
             raise ConfigError(f"training settings out of range: {', '.join(wrong)}")
+        if self.teacher_view == "clean" and self.mixed_views:
+            raise ConfigError(
+                "a clean-view teacher says nothing of blends: set mixed_views to 0, or teacher_view "
+                "to 'same'"
+            )
 
     @property
     def augmentation_seed(self) -> int:

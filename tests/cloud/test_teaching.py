@@ -155,6 +155,8 @@ def test_a_clean_view_teacher_sees_the_picture(
     assert torch.equal(clean.views.taught[0], same.views.taught[0])
     assert torch.equal(clean.views.taught[1], same.views.taught[0])
     assert not torch.equal(same.views.taught[1], same.views.taught[0])
+    with pytest.raises(ConfigError, match="says nothing of blends: set mixed_views to 0"):
+        replace(config, mixed_views=1)
 
 
 def test_the_cloud_model_embeds_a_plan_of_views_once(
