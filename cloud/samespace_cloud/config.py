@@ -116,8 +116,8 @@ class TrainConfig:
             raise ConfigError(f"training settings out of range: {', '.join(wrong)}")
         if self.teacher_view == "clean" and self.mixed_views:
             raise ConfigError(
-                "a clean-view teacher says nothing of blends: set mixed_views to 0, or teacher_view "
-                "to 'same'"
+                "a clean-view teacher says nothing of blends: set mixed_views to 0, or "
+                "teacher_view to 'same'"
             )
 
     @property

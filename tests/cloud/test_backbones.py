@@ -102,3 +102,10 @@ def test_the_larger_networks_take_their_weights(name: str) -> None:
     before = backbone.state_dict()["stages.3.2.project.conv.weight"].clone()
     load_pretrained(backbone, name)
     assert not torch.equal(before, backbone.state_dict()["stages.3.2.project.conv.weight"])
+
+
+def test_a_smaller_kernel_takes_the_centre_of_a_larger_one() -> None:
+    larger, smaller = torch.nn.Conv2d(4, 6, 5), torch.nn.Conv2d(2, 3, 3)
+    inherit(smaller, larger)
+    assert torch.equal(smaller.weight, larger.weight[:3, :2, 1:4, 1:4])
+    assert torch.equal(smaller.bias, larger.bias[:3])
