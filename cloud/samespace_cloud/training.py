@@ -23,7 +23,7 @@ from samespace_cloud.quantized import Int8Student, equalise, fold
 from samespace_cloud.start import new_model, started
 from samespace_cloud.students import CoTraining, Solo, Students
 from samespace_cloud.teacher import Teacher, teacher_of
-from samespace_cloud.teaching import VIEWS, prepare_teaching
+from samespace_cloud.teaching import prepare_teaching
 from samespace_cloud.trainer import Trainer, Validate
 from samespace_cloud.views import (
     Views,
@@ -78,7 +78,7 @@ def train_cloud(
         len(material.names), config.model.dim, scale=config.scale, margin=config.margin
     )
     students = Solo(model, config.losses, context, config.nested)
-    views = _views(material, config, students, folder, progress)
+    views = _views(material, config, students, progress)
     start_classifier(students, views, material)
 
     def validate(averaged: Students) -> Mapping[str, float]:
@@ -267,7 +267,7 @@ def train_together(
         config.align_from,
         config.protect,
     )
-    views = _views(material, config, students, folder, progress)
+    views = _views(material, config, students, progress)
 
     def validate(averaged: Students) -> Mapping[str, float]:
         cloud, small = averaged.model("cloud"), averaged.model("edge")
@@ -316,13 +316,12 @@ def train_together(
 
 
 def _views(
-    material: Material, config: TrainConfig, students: Students, folder: Path, progress: Progress
+    material: Material, config: TrainConfig, students: Students, progress: Progress
 ) -> Views:
     """Views for models that learn from labels alone."""
     seed = config.augmentation_seed
     views = Views(material.pictures, config.augmentation, students.sizes, config.views, seed)
-    cache = folder.parent / VIEWS
-    views.prepare(lambda done, total: progress("augment", done, total), cache=cache)
+    views.prepare(lambda done, total: progress("augment", done, total))
     return views
 
 
