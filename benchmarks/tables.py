@@ -27,6 +27,7 @@ from benchmarks.study._tables import (
     search_table,
     study_latency_table,
     teaching_table,
+    together_table,
     widths_table,
 )
 
@@ -298,6 +299,7 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "study_latency": lambda r: study_latency_table(r) + where(r),
     "family": lambda r: family_table(r) + where(r),
     "search": lambda r: search_table(r) + where(r),
+    "together": lambda r: together_table(r) + where(r),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -32,6 +33,7 @@ SIZES = (24, 32, 40, 48)
 _VAL_SHARE = 0.25
 _EPOCHS = 24
 _ALONE_EPOCHS = 8
+_TRAINED_EPOCHS = 32
 _HAND_MADE = {"shufflenetv2": 32, "mobilenetv2": 32, "mobilenetv3-small": 32}
 
 
@@ -50,6 +52,7 @@ def nas_config(group: Group, ratio: float, seed: int) -> NasConfig:
         widths=(0.5, 0.75),
         rule="uniform",
         train_within=2.0,
+        population=20,
         generations=5,
         budget=Budget(mmacs=group.cloud_macs / ratio / 1e6),
         seed=seed,
@@ -90,12 +93,10 @@ def alone(group: Group, ratio: float, seed: int, found: SearchResult) -> list[di
 def _alone(
     group: Group, train: TrainConfig, model: ModelConfig, candidate: Candidate, folder: Path
 ) -> dict[str, Any]:
-    done = (folder / "checkpoint.json").exists()
-    started = time.monotonic()
     short = replace(train, model=model, epochs=_ALONE_EPOCHS, val_every=_ALONE_EPOCHS)
     trained = (
         Checkpoint.load(folder)
-        if done
+        if (folder / "checkpoint.json").exists()
         else train_edge(group.train_data, short, group.cloud, folder, ridge_head=True)
     )
     held = held_out(group, train, folder)
@@ -111,8 +112,14 @@ def _alone(
         "input_size": model.input_size,
         "supernet": dict(candidate.scores),
         "alone": {"r1": qq, "r2": qg, "r3": qq * qg},
-        "seconds": None if done else time.monotonic() - started,
+        "seconds": seconds(folder),
     }
+
+
+def seconds(folder: Path) -> float:
+    """What a training's epochs took."""
+    lines = (folder / "log.jsonl").read_text().splitlines()
+    return float(sum(json.loads(line)["seconds"] for line in lines))
 
 
 @lru_cache(maxsize=2)
@@ -133,22 +140,27 @@ def taus(rows: list[dict[str, Any]]) -> dict[str, float]:
     }
 
 
-def runs(group: Group, ratio: int, found: SearchResult, seeds: list[int]) -> Iterator[Run]:
-    """The searched architecture and those made by hand, at equal MACs, trained alike."""
+def runs(
+    group: Group, ratio: int, found: dict[int, SearchResult], seeds: list[int]
+) -> Iterator[Run]:
+    """What the searches found and networks made by hand, at equal MACs, trained alike.
+
+    Args:
+        found: by seed of the search, which is the seed of its training too.
+    """
     mmacs = group.cloud_macs / ratio / 1e6
     more = {"ratio": ratio}
-    config = nas_config(group, ratio, 0)
-    space = SPACES["elastic"].space(config, group.cloud)
-    best = space.decode(found.best.genotype)
-    searched = ModelConfig(best.backbone, best.input_size)
     for seed in seeds:
-        train = best_config(searched, group.canvas, seed, 16)
+        space = SPACES["elastic"].space(nas_config(group, ratio, seed), group.cloud)
+        best = space.decode(found[seed].best.genotype)
+        searched = ModelConfig(best.backbone, best.input_size)
+        train = best_config(searched, group.canvas, seed, _TRAINED_EPOCHS)
         yield Run("architectures", f"searched, {ratio}x", group.name, train, more=more)
         for name, size in _HAND_MADE.items():
             model = ModelConfig(scaled_to(name, mmacs, size), size)
-            # From nothing they need longer; mobilenetv2 takes what fits of the cloud's weights.
+            # From nothing they would need longer; mobilenetv2 takes what fits of the cloud's.
             init = "cloud" if name == "mobilenetv2" else "random"
-            train = replace(best_config(model, group.canvas, seed, 32), init=init)
+            train = replace(best_config(model, group.canvas, seed, _TRAINED_EPOCHS), init=init)
             yield Run("architectures", f"{name}, {ratio}x", group.name, train, more=more)
 
 
@@ -156,6 +168,7 @@ SEARCH_COLUMNS = {
     "kind": "evolution: the Pareto front of what evolution scored; random: of as many candidates at"
     " random; alone: candidates that were also trained by themselves; tau: Kendall's tau between"
     " the scores of those in the supernet and after training; seconds: what it took",
+    "seed": "of the search",
     "name": "of the reward, or of what was timed",
     "mmacs": "millions of multiply-accumulates for one query",
     "backbone": "the network as text",
@@ -167,45 +180,46 @@ SEARCH_COLUMNS = {
 
 
 def search_rows(
-    group: Group, ratio: float, seed: int, found: SearchResult, other: SearchResult, seconds: float
+    group: Group,
+    ratio: float,
+    seed: int,
+    found: SearchResult,
+    other: SearchResult,
+    whole: float,
+    trained: list[dict[str, Any]],
 ) -> list[dict[str, Any]]:
-    """The rows of `results/search.json`."""
+    """The rows of `results/search.json` of one search.
+
+    Args:
+        found, other: by evolution, and at random.
+        whole: seconds that the search took.
+        trained: what `alone` returned; may be empty.
+    """
     config = nas_config(group, ratio, seed)
     space = SPACES["elastic"].space(config, group.cloud)
-    empty = dict.fromkeys(SEARCH_COLUMNS)
+    empty = dict.fromkeys(SEARCH_COLUMNS) | {"seed": seed}
     rows: list[dict[str, Any]] = []
     for kind, result in (("evolution", found), ("random", other)):
         for candidate in result.pareto():
             what = space.decode(candidate.genotype)
-            rows.append(
-                empty
-                | {
-                    "kind": kind,
-                    "name": config.reward,
-                    "mmacs": candidate.mmacs,
-                    "backbone": what.backbone,
-                    "input_size": what.input_size,
-                    "supernet": candidate.scores[config.reward],
-                }
-            )
-    trained = alone(group, ratio, seed, found)
-    for row in trained:
-        told = {k: row[k] for k in ("mmacs", "backbone", "input_size")}
-        rows += [
-            empty
-            | {
-                "kind": "alone",
-                "name": reward,
-                "supernet": row["supernet"][reward],
-                "alone": row["alone"][reward],
+            told = {
+                "kind": kind,
+                "name": config.reward,
+                "mmacs": candidate.mmacs,
+                "backbone": what.backbone,
+                "input_size": what.input_size,
+                "supernet": candidate.scores[config.reward],
             }
-            | told
-            for reward in ("r1", "r2", "r3")
-        ]
-    rows += [empty | {"kind": "tau", "name": k, "value": v} for k, v in taus(trained).items()]
-    rows.append(empty | {"kind": "seconds", "name": "the whole search", "value": seconds})
-    each = [r["seconds"] for r in trained if r["seconds"]]
-    if each:
+            rows.append(empty | told)
+    for row in trained:
+        for reward in ("r1", "r2", "r3"):
+            scores = {"supernet": row["supernet"][reward], "alone": row["alone"][reward]}
+            network = {k: row[k] for k in ("mmacs", "backbone", "input_size")}
+            rows.append(empty | {"kind": "alone", "name": reward} | scores | network)
+    rows.append(empty | {"kind": "seconds", "name": "the whole search", "value": whole})
+    if trained:
+        rows += [empty | {"kind": "tau", "name": k, "value": v} for k, v in taus(trained).items()]
         name = f"one sub-network, {_ALONE_EPOCHS} epochs from the cloud's weights"
-        rows.append(empty | {"kind": "seconds", "name": name, "value": sum(each) / len(each)})
+        mean = sum(r["seconds"] for r in trained) / len(trained)
+        rows.append(empty | {"kind": "seconds", "name": name, "value": mean})
     return rows

@@ -9,23 +9,23 @@ from samespace_cloud.backbones import BACKBONES, BackboneSpec
 from samespace_cloud.config import TrainConfig
 from samespace_cloud.model import ModelConfig
 
-_CLOUD = BACKBONES["lite2-trunk"]
 
-
-def cut(blocks: tuple[int, ...], expand: int = 6) -> str:
-    """The cloud's network with the first blocks of every stage, as text.
+def cut(blocks: tuple[int, ...], expand: int = 6, of: str = "lite2-trunk") -> str:
+    """A cloud model's network with the first blocks of every stage, as text.
 
     Args:
         blocks: of every stage.
         expand: channels inside the blocks, as a multiple of what enters them.
+        of: a row of `BACKBONES`.
     """
-    assert isinstance(_CLOUD, BackboneSpec)
+    whole = BACKBONES[of]
+    assert isinstance(whole, BackboneSpec)
     stages = [
         replace(s, blocks=n, expand=min(s.expand, expand))
-        for s, n in zip(_CLOUD.stages, blocks, strict=True)
+        for s, n in zip(whole.stages, blocks, strict=True)
         if n
     ]
-    return BackboneSpec(_CLOUD.stem, tuple(stages), None).text
+    return BackboneSpec(whole.stem, tuple(stages), None).text
 
 
 HAND_CUT: Mapping[int, ModelConfig] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from benchmarks._markdown import markdown
@@ -11,7 +11,7 @@ Result = dict[str, Any]
 Row = dict[str, Any]
 
 
-def _tasks(rows: Sequence[Row]) -> list[str]:
+def _tasks(rows: Iterable[Row]) -> list[str]:
     return list(dict.fromkeys(r["task"] for r in rows))
 
 
@@ -75,9 +75,17 @@ def ratios_table(result: Result) -> str:
     return "\n\n".join(parts)
 
 
-def _by_name(result: Result, part: str) -> str:
-    rows = [r for r in result["rows"] if r["part"] == part]
-    tasks = _tasks(rows)
+def _by_name(result: Result, *parts: str, like: str | None = None) -> str:
+    """One line for every name: R@1 in the cloud's gallery, and in brackets in its own.
+
+    Args:
+        like: of rows of `ratios`, those whose name this is come first.
+    """
+    rows = [r for r in result["rows"] if r["part"] in parts]
+    settings = {r["setting"] for r in rows}
+    first = [r for r in result["rows"] if r["part"] == "ratios" and r["name"] == like]
+    rows = [r for r in first if r["setting"] in settings] + rows
+    tasks = _tasks(r for r in rows if r["part"] in parts)
     header = ["", *tasks, "MMACs", "seeds"]
     lines = []
     for name in dict.fromkeys(r["name"] for r in rows):
@@ -87,10 +95,7 @@ def _by_name(result: Result, part: str) -> str:
             for t in tasks
         ]
         some = next(iter(found.values()))
-        seeds = "–".join(
-            str(s) for s in sorted({min(r["seeds"] for r in found.values()), some["seeds"]})
-        )
-        lines.append([name, *cells, f"{some['mmacs_query']:.2f}", seeds])
+        lines.append([name, *cells, f"{some['mmacs_query']:.2f}", str(some["seeds"])])
     return markdown(header, lines)
 
 
@@ -100,13 +105,56 @@ def losses_table(result: Result) -> str:
 
 
 def teaching_table(result: Result) -> str:
-    """One setting of the best recipe changed at a time."""
-    return _by_name(result, "teaching")
+    """The best recipe, and with one setting changed at a time."""
+    return _by_name(result, "teaching", like="cut by hand, 80x")
 
 
 def pool_table(result: Result) -> str:
-    """By the number of unlabelled pictures."""
-    return _by_name(result, "pool")
+    """The gap by the number of unlabelled pictures, from none to the gallery's own."""
+    tasks = [t for t in _tasks(result["rows"]) if _of(result, "pool", t)]
+    header = ["unlabelled teaching pictures", *(f"{t}: R@1 (gap, points)" for t in tasks), "seeds"]
+    lines = []
+    names = ["none", *dict.fromkeys(r["name"] for t in tasks for r in _of(result, "pool", t))]
+    for name in [*names, "the gallery's own (gallery-aware)"]:
+        rows = [_unlabelled(result, name, task) for task in tasks]
+        cells = [f"{_recall(r)} ({r['gap']:.1f})" for r in rows]
+        lines.append([name, *cells, str(rows[0]["seeds"])])
+    return markdown(header, lines)
+
+
+def _of(result: Result, part: str, task: str) -> list[Row]:
+    return [r for r in result["rows"] if (r["part"], r["task"]) == (part, task)]
+
+
+def _unlabelled(result: Result, name: str, task: str) -> Row:
+    setting = {"none": "inductive"}.get(name, "gallery-aware")
+    for row in _of(result, "pool", task):
+        if row["name"] == name:
+            return row
+    return next(
+        r
+        for r in _of(result, "ratios", task)
+        if (r["name"], r["setting"]) == ("cut by hand, 80x", setting)
+    )
+
+
+def together_table(result: Result) -> str:
+    """Both ways: the paragon, and the edge model in its gallery and in its own."""
+    lines = [
+        [
+            r["how"] if r["how"] == "two steps" else f"co-training, cloud spared {r['spared']:.0%}",
+            r["task"],
+            *(f"{r[k]:.3f} [{r[f'{k}_ci'][0]:.3f}, {r[f'{k}_ci'][1]:.3f}]" for k in _BOTH),
+            f"{r['edge']:.3f}",
+            f"{r['mmacs_cloud'] / r['mmacs_query']:.0f}x",
+        ]
+        for r in result["rows"]
+    ]
+    header = ["how", "task", "paragon", "edge in the cloud's gallery", "edge in its own", "cheaper"]
+    return markdown(header, lines) + "\n\n" + " ".join(result["notes"])
+
+
+_BOTH = ("paragon", "cross")
 
 
 def architectures_table(result: Result) -> str:
@@ -135,26 +183,45 @@ def widths_table(result: Result) -> str:
 
 
 def search_table(result: Result) -> str:
-    """Rank correlation, what the search took, and both Pareto fronts."""
+    """Rank correlation, what the searches took, and both Pareto fronts."""
     rows = result["rows"]
-    taus = [[r["name"], f"{r['value']:.2f}"] for r in rows if r["kind"] == "tau"]
-    seconds = [[r["name"], f"{r['value']:.0f}"] for r in rows if r["kind"] == "seconds"]
+    seeds = list(dict.fromkeys(r["seed"] for r in rows))
+    values = {(r["kind"], r["name"], r["seed"]): r["value"] for r in rows if r["value"] is not None}
+    names = list(dict.fromkeys((kind, name) for kind, name, _ in values))
+    by_seed = [
+        [
+            f"tau of {name}" if kind == "tau" else f"{name}, s",
+            *(
+                _number(values.get((kind, name, s)), ".2f" if kind == "tau" else ".0f")
+                for s in seeds
+            ),
+        ]
+        for kind, name in names
+    ]
     fronts = [
-        [r["kind"], f"{r['mmacs']:.2f}", f"{r['supernet']:.4f}", str(r["input_size"])]
+        [
+            str(r["seed"]),
+            r["kind"],
+            f"{r['mmacs']:.2f}",
+            f"{r['supernet']:.4f}",
+            str(r["input_size"]),
+        ]
         for r in rows
         if r["kind"] in ("evolution", "random")
     ]
-    count = sum(r["kind"] == "alone" for r in rows) // 3
+    count = sum(r["kind"] == "alone" and r["seed"] == seeds[0] for r in rows) // 3
     return "\n\n".join(
         [
-            f"Kendall's tau between supernet and stand-alone scores of {count} sub-networks:",
-            markdown(["reward", "tau"], taus),
-            markdown(["what", "seconds"], seconds),
+            f"Kendall's tau is between supernet and stand-alone scores of {count} sub-networks:",
+            markdown(["search", *(f"seed {s}" for s in seeds)], by_seed),
             "Pareto fronts of what was scored in the supernet:",
-            markdown(["found by", "MMACs", "R3", "input, px"], fronts),
+            markdown(["seed", "found by", "MMACs", "R3", "input, px"], fronts),
             " ".join(result["notes"]),
         ]
     )
+
+
+_FORMS = {"tau": ".2f", "seconds": ".0f"}
 
 
 def study_latency_table(result: Result) -> str:

@@ -36,7 +36,8 @@ class NasConfig:
         reward: a row of `samespace_cloud.nas.score.REWARDS`.
         metric: a row of `samespace_cloud.nas.score.METRICS`.
         refit_head: fit a head for every candidate, in closed form.
-        score_views: train views that candidates are prepared with before they are scored.
+        score_views: train views that a candidate's head is fitted on before it is scored. With
+            too few of them the noise of the fit hides which candidate is better.
         population, generations, parents, mutate, crossover: see
             `samespace_cloud.nas.evolution.EvolutionConfig`.
         strategy: `evolution`, or `random` for as many candidates at random, to compare with.
@@ -55,7 +56,7 @@ class NasConfig:
     reward: str = "r3"
     metric: str = "map"
     refit_head: bool = True
-    score_views: int = 1024
+    score_views: int = 4096
     population: int = 24
     generations: int = 8
     parents: int = 8

@@ -39,6 +39,7 @@ METRICS: dict[str, Callable[[Ranking], float]] = {
 }
 
 _BATCH = 128
+_FOR_STATISTICS = 1024
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Examination:
         views: train views, from which batch norms are re-estimated and the head is fitted.
         val_gallery: the cloud model's vectors (M, D) of the validation gallery.
         metric: a row of `METRICS`.
-        count: how many train views are used.
+        count: how many train views the head is fitted on; batch norms take the first 1,024 of them.
         refit_head: fit every candidate's head to the cloud's vectors in closed form. All
             architectures share one head in the supernet, which suits none of them.
     """
@@ -59,7 +60,7 @@ class Examination:
     views: Views
     val_gallery: Tensor
     metric: str = "map"
-    count: int = 1024
+    count: int = 4096
     refit_head: bool = True
 
     def __post_init__(self) -> None:
@@ -108,7 +109,7 @@ def score_candidate(
 def prepare_candidate(model: EmbeddingModel, examination: Examination) -> None:
     """Give a model that was taken out of a supernet its running statistics, and its head."""
     images, taught = examination.sample(model.config.input_size)
-    reestimate(model, _batches(model, images))
+    reestimate(model, _batches(model, images[:_FOR_STATISTICS]))
     if examination.refit_head:
         weight, bias = fit_ridge(features(model, images, torch.device("cpu")), taught)
         model.embed.weight.copy_(weight)
