@@ -64,10 +64,11 @@ def find(group: Group, ratio: float, seed: int) -> tuple[SearchResult, SearchRes
     folder = group.out / group.name / f"nas-{ratio:g}x-{seed}"
     config = nas_config(group, ratio, seed)
     timed = folder / "seconds.txt"
+    before = seconds(folder) if (folder / "supernet.safetensors").exists() else 0.0
     started = time.monotonic()
     found = search_architecture(group.train_data, config, group.cloud, folder)
     if not timed.exists():
-        timed.write_text(str(time.monotonic() - started))
+        timed.write_text(str(before + time.monotonic() - started))
     at_random = search_architecture(
         group.train_data, replace(config, strategy="random"), group.cloud, folder
     )
