@@ -4,6 +4,7 @@
 >>> vectors = Embedder("edge.bundle").embed(["a.jpg", "b.jpg"])  # doctest: +SKIP
 """
 
+from samespace_edge._adapter import Adapter
 from samespace_edge._bundle import Bundle, Manifest, Variant
 from samespace_edge._check import BundleCheck, StageResult, check_bundle
 from samespace_edge._embedder import Embedder
@@ -35,12 +36,15 @@ from samespace_edge._errors import (
 )
 from samespace_edge._identity import Fingerprint, ModelIdentity, canonical_json
 from samespace_edge._image import MAX_PIXELS, ImageSource, decode
+from samespace_edge._layers import AdapterLayers
 from samespace_edge._measure import Measured, load_measured, measure, save_measured
 from samespace_edge._resize import Pixels, Resize
 from samespace_edge._runtimes import RuntimeKind
 
 __all__ = [
     "MAX_PIXELS",
+    "Adapter",
+    "AdapterLayers",
     "Bundle",
     "BundleCheck",
     "BundleError",

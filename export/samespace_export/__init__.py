@@ -4,6 +4,7 @@
 >>> export_bundle(module, ExportSpec(...), "edge.bundle")  # doctest: +SKIP
 """
 
+from samespace_export._adapted import Adapted, adapt_bundle
 from samespace_export._calibration import Calibration
 from samespace_export._cost import Cost, count_cost
 from samespace_export._export import (
@@ -19,6 +20,7 @@ from samespace_export._targets import TARGETS, Target, select_targets
 
 __all__ = [
     "TARGETS",
+    "Adapted",
     "Calibration",
     "Cost",
     "ExportParity",
@@ -27,6 +29,7 @@ __all__ = [
     "LayerError",
     "Quantization",
     "Target",
+    "adapt_bundle",
     "count_cost",
     "export_bundle",
     "model_fingerprint",
