@@ -138,6 +138,38 @@ def open_table(result: Result) -> str:
     return markdown(header, rows) + where(result)
 
 
+def upgrade_scale_table(result: Result) -> str:
+    """Plan, backfill, rollback and a search half way, by size."""
+    lines = [
+        [
+            f"{r['items']:,}",
+            f"{r['plan_s']:.1f}",
+            f"{r['backfill_rate']:,.0f}",
+            f"{r['rollback_s']:.1f}",
+            f"{r['mixed_ms']:.3f}",
+            f"{r['single_ms']:.3f}",
+            f"{r['ratio']:.2f}",
+            f"{r['recall']:.3f}",
+            f"{r['start_mib']:,.0f} to {r['peak_mib']:,.0f}",
+            f"{r['disk_before_mib']:,.0f} to {r['disk_half_mib']:,.0f}",
+        ]
+        for r in result["rows"]
+    ]
+    header = [
+        "items",
+        "plan, s",
+        "backfilled a second",
+        "roll half back, s",
+        "query half way, ms",
+        "one version, ms",
+        "ratio",
+        "recall@10",
+        "memory, MiB",
+        "disk, MiB",
+    ]
+    return markdown(header, lines) + "\n\n" + " ".join(result["notes"]) + where(result)
+
+
 def parity_table(result: Result) -> str:
     """Every file in every runtime, by model."""
     models = dict.fromkeys(r["model"] for r in result["rows"])
@@ -284,6 +316,7 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "demo_grocery": demo_table,
     "overhead": overhead_table,
     "open": open_table,
+    "upgrade_scale": upgrade_scale_table,
     "quickstart": quickstart_output,
     "parity": parity_table,
     "parity_grocery": parity_table,

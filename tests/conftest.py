@@ -71,6 +71,12 @@ def picture(label: int, shot: int, size: tuple[int, int] = (40, 32)) -> Image.Im
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--kill-rounds", type=int, default=20, help="how often a process is killed at random"
+    )
+
+
 @pytest.fixture(scope="session")
 def shop_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A manifest of 16 labels: half train, half test with 4 queries and 2 gallery pictures."""

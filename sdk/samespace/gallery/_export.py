@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from samespace.gallery._inputs import packed
 from samespace.gallery._store import Row
-from samespace_edge import ModelIdentity
+from samespace_edge import DataError, ModelIdentity
 
 
 def write_export(
@@ -38,3 +39,23 @@ def write_export(
         }
         np.savez_compressed(file, **arrays)
     temporary.replace(path)
+
+
+def read_export(path: Path) -> tuple[list[str], NDArray[np.float32]]:
+    """Ids and vectors (N, D) of what `write_export` wrote.
+
+    Raises `DataError` for a file that is something else, naming what it lacks.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            ends, blob = arrays["ids_ends"], arrays["ids"].tobytes()
+            vectors = np.asarray(arrays["vectors"], np.float32)
+        starts = [0, *ends[:-1].tolist()]
+        ids = [blob[a:b].decode() for a, b in zip(starts, ends.tolist(), strict=True)]
+    except (OSError, ValueError, KeyError, AttributeError, EOFError) as error:
+        raise DataError(
+            f"{path} is no file of 'samespace gallery export' ({error}); vectors are given as such"
+        ) from None
+    if len(ids) != len(vectors):
+        raise DataError(f"{path} has {len(ids)} ids for {len(vectors)} vectors")
+    return ids, vectors

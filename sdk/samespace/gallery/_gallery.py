@@ -26,12 +26,17 @@ from samespace.gallery._inputs import (
     some,
     unit_vectors,
 )
+from samespace.gallery._lift import lift
 from samespace.gallery._live import LiveIndex
 from samespace.gallery._prefixes import PrefixSearch
+from samespace.gallery._side import SideStore, side_vectors
 from samespace.gallery._store import Row, Store
+from samespace.gallery._upgrade import Upgrade
+from samespace.gallery._upgrade_store import UpgradeStore
 from samespace.gallery._values import GalleryStats, HubCorrection, Record, SearchResult
 from samespace.metrics import HUB_NEIGHBOURS, HUB_WEIGHT
 from samespace_edge import (
+    Adapter,
     Bundle,
     ConfigError,
     DimensionError,
@@ -76,6 +81,8 @@ class Gallery:
         self.space = Fingerprint(store.meta("space"))
         self._models: dict[tuple[str, str], tuple[int, ModelIdentity]] = {}
         self._hubs = HubStore(store)
+        self._upgrades = UpgradeStore(store, self._hubs)
+        self._side = SideStore(store, self._hubs)
         self._live = LiveIndex(store, self._hubs)
         self._prefixes = PrefixSearch(store)
         self._load_models()
@@ -138,7 +145,9 @@ class Gallery:
         store = Store(Path(path), read_only=read_only, busy_timeout=busy_timeout)
         try:
             if store.check():
-                HubStore(store).check()
+                hubs = HubStore(store)
+                hubs.check()
+                UpgradeStore(store, hubs).check()
             return cls(store)
         except BaseException:
             store.close()
@@ -306,6 +315,82 @@ class Gallery:
             )
         return found[0] if found and corrected is not False else None
 
+    # upgrades
+
+    @property
+    def upgrade(self) -> Upgrade:
+        """The way to a newer model, for what is stored here; see `Upgrade`."""
+        return Upgrade(self)
+
+    def lift(
+        self,
+        path: str | Path,
+        adapter: Adapter,
+        *,
+        anchor: Embedder | Bundle | str | Path,
+        certificate: Certificate | str | Path,
+        progress: Progress = silent,
+    ) -> Gallery:
+        """A gallery of the same items in a new model's space, without their pictures.
+
+        For a new model that was not trained to be compatible: an adapter that was fitted on pairs
+        of vectors lifts the old ones into its space. This gallery stays as it is. In the new one,
+        `upgrade.run` embeds the items anew, whose pictures are still there.
+
+        Args:
+            path: the folder to make.
+            adapter: from the model that made this gallery's vectors to the new one. One with side
+                information takes what `keep_side` has kept.
+            anchor: the new model's bundle.
+            certificate: of the old model's bundle with this adapter ('samespace adapter bundle'),
+                verified against the new model.
+            progress: is told the stage and how many items of how many are done.
+
+        Raises `ConfigError` where the adapter does not go from these vectors to that space,
+        `NotCertifiedError`, `UnknownIdError` where side information is missing, `GalleryError`
+        where there is something at `path`.
+        """
+        if not isinstance(certificate, Certificate):
+            certificate = Certificate.read(certificate)
+        lift(self, Path(path), adapter, anchor, certificate, progress)
+        return Gallery.open(path)
+
+    def keep_side(
+        self,
+        ids: Sequence[str],
+        *,
+        model: Embedder | ModelIdentity,
+        vectors: Vectors | None = None,
+        images: Sequence[ImageSource] | None = None,
+    ) -> None:
+        """Keep side information of items for adapters to come; it is never searched.
+
+        Args:
+            ids: of items that are there.
+            model: who makes it: any model, of any space, but one for the whole gallery.
+            vectors: (N, S); or
+            images: the pictures, embedded here by `model`, which then has to be an `Embedder`.
+
+        Raises `UnknownIdError`, `ConfigError`, `DimensionError`, and the embedder's errors.
+        """
+        ids = checked_ids(ids)
+        if (vectors is None) == (images is None):
+            raise ConfigError("give either vectors or images")
+        if images is not None:
+            if not isinstance(model, Embedder):
+                raise ConfigError("images are embedded by an Embedder; model only names one")
+            vectors = model.embed(images)
+        identity = identity_of(model)
+        table = side_vectors(vectors, identity, len(ids))
+        with self._lock, self._store.writing():
+            self._existing(ids)
+            self._side.put(identity, ids, table)
+
+    def side(self, ids: Sequence[str]) -> Vectors:
+        """What `keep_side` kept of items (N, S); raises `UnknownIdError` for those without."""
+        with self._lock:
+            return self._side.get(checked_ids(ids, unique=False))
+
     # writing
 
     def add(
@@ -381,8 +466,11 @@ class Gallery:
             text = None if payload is _KEEP else payload_texts([payload], 1)[0]
             with self._store.writing():
                 key, _, old_number, old_raw, old_text = self._existing([id_])[0]
+                kept = self._upgrades.kept_for(key) if raw is None else None
+                if raw is not None:
+                    self._side.drop([id_])  # of the picture that it no longer is
                 self._store.remove([key])
-                self._store.insert(
+                new_key = self._store.insert(
                     [
                         (
                             id_,
@@ -392,6 +480,8 @@ class Gallery:
                         )
                     ]
                 )
+                if kept is not None:
+                    self._upgrades.keep([(new_key, *kept)])
                 self._hubs.cover()
             self._live.stale = True
 
@@ -400,6 +490,7 @@ class Gallery:
         with self._lock:
             with self._store.writing():
                 self._store.remove([row[0] for row in self._existing(checked_ids(ids))])
+                self._side.drop(ids)
             self._live.stale = True
 
     def _existing(self, ids: Sequence[str]) -> list[Row]:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from samespace.gallery._store import CORRECTED, SCHEMA, Store
+from samespace.gallery._schema import SCHEMA, UPGRADED
+from samespace.gallery._store import Store
 from samespace.metrics import hub_bias
 
 Vectors = NDArray[np.float32]
@@ -70,13 +71,16 @@ class HubStore:
 
     def corrections(self) -> tuple[Correction, ...]:
         """Every correction, by number; raises `GalleryDamagedError`."""
-        if self._store.meta("schema") != CORRECTED:
+        schema = self._store.meta("schema")
+        if schema == SCHEMA:
             return ()
         with self._store.errors():
             tables = self._store.db.execute(
                 "SELECT count(*) FROM sqlite_master "
                 "WHERE name IN ('corrections', 'biases', 'biases_go_with_items')"
             ).fetchone()
+            if tables[0] == 0 and schema == UPGRADED:  # never had one
+                return ()
             if tables[0] != 3:
                 raise self._store.damaged("tables of its hub corrections are missing")
             found = self._store.db.execute("SELECT id FROM corrections ORDER BY id").fetchall()
@@ -152,7 +156,7 @@ class HubStore:
         """
         for statement in _TABLES:
             self._store.db.execute(statement)
-        self._store.set_meta("schema", CORRECTED)
+        self._store.settle_schema(corrected=True)
         self._remove(made.model)
         raw = made.bank.tobytes()
         values = (made.model, made.k, made.weight, made.centre, raw)
@@ -172,7 +176,7 @@ class HubStore:
             return
         self._remove(model)
         if not self._store.db.execute("SELECT 1 FROM corrections").fetchone():
-            self._store.set_meta("schema", SCHEMA)
+            self._store.settle_schema(corrected=False)
 
     def cover(self) -> None:
         """Store the biases of items inserted in this transaction."""

@@ -71,6 +71,12 @@ class LiveIndex:
         if len(delta) and behind >= max(self._approximate_from, len(self.index) // 4):
             self._rebuild()
 
+    def compact(self) -> None:
+        """Fold what changed into the approximate index, where there is one, after `refresh`."""
+        base = self.index.base
+        if base and (len(self.index.delta) or base.removed):
+            self._rebuild()
+
     def search(
         self,
         queries: Vectors,

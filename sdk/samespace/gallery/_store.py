@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from samespace.gallery._checksum import FileSum
+from samespace.gallery._schema import CORRECTED, SCHEMA, SIDE, TABLES, UPGRADE, UPGRADED
 from samespace_edge import (
     GalleryBusyError,
     GalleryDamagedError,
@@ -28,26 +29,8 @@ from samespace_edge import (
     canonical_json,
 )
 
-SCHEMA = 1
-CORRECTED = 2
-"""Schema of a gallery with hub corrections: software that knows only the first one would add items
-without their bias, so it has to refuse."""
-
 DATABASE = "gallery.db"
 _CHUNK = 500  # parameters in one IN (...)
-_TABLES = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE models (
-    id INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL, variant_sha256 TEXT NOT NULL,
-    identity TEXT NOT NULL, certificate TEXT, crc INTEGER NOT NULL,
-    UNIQUE (fingerprint, variant_sha256)
-);
-CREATE TABLE items (
-    key INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, model INTEGER NOT NULL,
-    vector BLOB NOT NULL, payload TEXT, crc INTEGER NOT NULL
-);
-CREATE TABLE tombstones (seq INTEGER PRIMARY KEY AUTOINCREMENT, key INTEGER NOT NULL);
-"""
 
 Row = tuple[int, str, int, bytes, str | None]
 """key, id, model, vector, payload: an item as it is stored, its CRC already checked."""
@@ -106,7 +89,7 @@ class Store:
             temporary = folder / f".{DATABASE}.{os.getpid()}"
             temporary.unlink(missing_ok=True)
             with contextlib.closing(sqlite3.connect(temporary)) as db:
-                db.executescript(_TABLES)
+                db.executescript(TABLES)
                 values = {"schema": SCHEMA, "uuid": uuid.uuid4().hex, **meta}
                 for key, value in values.items():
                     text = canonical_json(value)
@@ -162,10 +145,10 @@ class Store:
             ).fetchone()
         if row[0] != 4:
             raise self.damaged("tables are missing")
-        if (schema := self.meta("schema")) not in (SCHEMA, CORRECTED):
+        if (schema := self.meta("schema")) not in (SCHEMA, CORRECTED, UPGRADED):
             raise GalleryError(
                 f"gallery {self.folder} has schema {schema}; this version reads up to "
-                f"{CORRECTED}. Upgrade samespace."
+                f"{UPGRADED}. Install a newer samespace."
             )
 
     @property
@@ -338,19 +321,40 @@ class Store:
             (key, text, zlib.crc32(text.encode())),
         )
 
+    def unset_meta(self, key: str) -> None:
+        """Remove a setting, inside `writing`."""
+        self._db.execute("DELETE FROM meta WHERE key = ?", (key,))
+
+    def settle_schema(self, corrected: bool) -> None:
+        """Set the schema to what the gallery now holds, inside `writing`.
+
+        Args:
+            corrected: whether there are hub corrections.
+        """
+        plain = CORRECTED if corrected else SCHEMA
+        more = self.meta(UPGRADE) is not None or self.meta(SIDE) is not None
+        self.set_meta("schema", UPGRADED if more else plain)
+
     def put_model(self, identity: dict[str, Any], certificate: dict[str, Any] | None) -> int:
         """Admit a model, or renew its certificate, inside `writing`; returns its number."""
         return _put_model(self._db, identity, certificate)
 
-    def insert(self, rows: Iterable[tuple[str, int, bytes, str | None]]) -> None:
-        """Insert (id, model, vector, payload), inside `writing`.
+    def insert(self, rows: Iterable[tuple[str, int, bytes, str | None]]) -> int:
+        """Insert (id, model, vector, payload), inside `writing`; returns the first one's key.
 
-        Raises `sqlite3.IntegrityError` where an id is already there.
+        The keys of the others follow it without gaps. Raises `sqlite3.IntegrityError` where an id
+        is already there.
         """
+        last = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'items'").fetchone()
+        first = (last[0] if last else 0) + 1
         self._db.executemany(
-            "INSERT INTO items (id, model, vector, payload, crc) VALUES (?, ?, ?, ?, ?)",
-            [(i, m, v, p, _crc(i, m, v, p)) for i, m, v, p in rows],
+            "INSERT INTO items (key, id, model, vector, payload, crc) VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                (key, i, m, v, p, _crc(i, m, v, p))
+                for key, (i, m, v, p) in enumerate(rows, start=first)
+            ),
         )
+        return int(first)
 
     def remove(self, keys: Sequence[int]) -> None:
         """Delete items by key, inside `writing`."""

@@ -1,0 +1,104 @@
+"""A gallery in a new model's space, made of the old one's vectors alone."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from samespace._certificate import Certificate
+from samespace.gallery._hubs import Progress
+from samespace.gallery._inputs import identity_of, loads
+from samespace_edge import (
+    Adapter,
+    Bundle,
+    ConfigError,
+    Embedder,
+    GalleryError,
+    ModelIdentity,
+    NotCertifiedError,
+)
+
+if TYPE_CHECKING:
+    from samespace.gallery._gallery import Gallery
+
+_AT_ONCE = 4096
+
+
+def lift(
+    gallery: Gallery,
+    path: Path,
+    adapter: Adapter,
+    anchor: Embedder | Bundle | str | Path,
+    certificate: Certificate,
+    progress: Progress,
+) -> int:
+    """Write the lifted gallery into `path`, in one step; returns how many items it holds.
+
+    See `Gallery.lift` for the rest.
+    """
+    identity = identity_of(anchor)
+    _check(gallery, adapter, identity, certificate)
+    if path.exists():
+        raise GalleryError(f"there is already something at {path}; lift into a new folder")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        with type(gallery).create(temporary, anchor, name=path.name) as lifted:
+            lifted.admit(certificate)
+            count = _fill(gallery, lifted, adapter, certificate.query, progress)
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return count
+
+
+def _check(
+    gallery: Gallery, adapter: Adapter, anchor: ModelIdentity, certificate: Certificate
+) -> None:
+    with gallery._lock:
+        counts = gallery._store.count_by_model()
+        makers = [m for n, m in gallery._named().items() if counts.get(n)]
+    for maker in makers:
+        if maker.fingerprint != adapter.source:
+            raise ConfigError(
+                f"gallery {gallery.name!r} holds vectors of {maker}; the adapter lifts those of "
+                f"model {adapter.source.short}…. Commit or roll back its upgrade first, or fit an "
+                "adapter for that model"
+            )
+    if adapter.space != anchor.fingerprint:
+        raise ConfigError(
+            f"the adapter lifts into space {adapter.space.short}…, {anchor} anchors another one"
+        )
+    if certificate.query.fingerprint != adapter.fingerprint:
+        raise NotCertifiedError(
+            f"the certificate is for {certificate.query}; it has to be for the old model followed "
+            f"by this adapter, {adapter.fingerprint.short}…: make its bundle with 'samespace "
+            "adapter bundle' and verify that against the new model"
+        )
+
+
+def _fill(
+    old: Gallery, new: Gallery, adapter: Adapter, maker: ModelIdentity, progress: Progress
+) -> int:
+    done, last = 0, 0
+    with old._lock:
+        total = sum(old._store.count_by_model().values())
+    while True:
+        with old._lock:
+            rows = list(itertools.islice(old._store.rows(last), _AT_ONCE))
+            ids = [row[1] for row in rows]
+            side = old._side.get(ids) if adapter.side_dim and rows else None
+        if not rows:
+            return done
+        vectors = np.frombuffer(b"".join(row[3] for row in rows), np.float32)
+        lifted = adapter.apply(vectors.reshape(len(rows), -1), side)
+        payloads = [loads(row[4]) for row in rows]
+        new.add(ids, vectors=lifted, model=maker, payloads=payloads)
+        last = rows[-1][0]
+        done += len(rows)
+        progress("lift", done, max(total, done))
