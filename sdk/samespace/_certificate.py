@@ -23,7 +23,8 @@ class Certificate:
         gallery: the model that makes the gallery's vectors.
         dataset: name, `sha256` of the pictures, number of `queries` and `gallery` pictures.
         criterion: `metric`, `value`, `reference` (what it was compared with),
-            `reference_value`, and the interval of the `difference`.
+            `reference_value`, and the interval of the `difference`. For a newer cloud model also
+            `rule`, which is `upgrade`: the reference is `gallery`, which it has to beat.
         figures: R@1, R@5, R@10 and MAP of the pair, as fractions.
         report_sha256: of the report that it comes from.
         issued: date and time, ISO 8601, UTC.

@@ -282,13 +282,15 @@ def threshold_at_far(
 ) -> float:
     """The smallest cosine at which at most a share `far` of the different pairs passes.
 
-    NaN where there are no pairs of different labels.
+    NaN where there are no pairs of different labels; -1 where all of them may pass.
     """
     similarity = np.asarray(queries @ gallery.T, np.float32)
     different = similarity[query_labels[:, None] != gallery_labels[None, :]]
     if not len(different):
         return float("nan")
     allowed = int(far * len(different))
+    if allowed >= len(different):
+        return -1.0
     at = len(different) - allowed - 1
     return float(np.nextafter(np.partition(different, at)[at], np.float32(2), dtype=np.float32))
 

@@ -36,6 +36,7 @@ COMMANDS = [
     ["export"],
     ["bundle", "check"],
     ["bundle", "show"],
+    ["cluster"],
     ["embed"],
     ["gallery", "create"],
     ["gallery", "admit"],

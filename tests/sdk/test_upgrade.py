@@ -434,9 +434,15 @@ def test_the_command_line_from_plan_to_discard(
     said("upgrade", "run", shop, "--bundle", edge, code=2)
 
 
-def test_a_file_of_vectors_that_is_something_else_is_named(tmp_path: Path) -> None:
+def test_a_file_of_vectors_that_is_something_else_is_named(
+    tmp_path: Path, bundles: dict[str, Path]
+) -> None:
     from samespace.gallery._export import read_export
 
+    with Gallery.create(tmp_path / "empty", bundles["cloud"]) as gallery:
+        gallery.export(tmp_path / "empty.npz")
+    ids, table = read_export(tmp_path / "empty.npz")
+    assert (ids, table.shape) == ([], (0, DIM))
     np.savez(tmp_path / "x.npz", vectors=OLD)
     with pytest.raises(DataError, match=r"x\.npz is no file of 'samespace gallery export'"):
         read_export(tmp_path / "x.npz")

@@ -15,11 +15,14 @@ from samespace_edge import SamespaceError
 GROUP = "samespace.commands"
 
 _OWN = {
+    "adapter": "samespace.cli.adapter:adapter",
     "bundle": "samespace.cli.bundle:bundle",
+    "cluster": "samespace.cli.cluster:cluster",
     "data": "samespace.cli.data:data",
     "embed": "samespace.cli.embed:embed",
     "gallery": "samespace.cli.gallery:gallery",
     "parity": "samespace.cli.parity:parity_command",
+    "upgrade": "samespace.cli.upgrade:upgrade",
     "verify": "samespace.cli.verify:verify_command",
 }
 

@@ -10,7 +10,9 @@ from samespace._dataset import Dataset
 from samespace.cli import EXIT_NO
 from samespace.cli._output import json_option, print_json, print_table, progress_bar
 from samespace.verification import (
+    Estimate,
     Report,
+    UpgradeSection,
     verdict,
     verify,
     write_certificates,
@@ -32,6 +34,10 @@ from samespace_edge import Embedder
 )
 @click.option("--data", "dataset", required=True, help="Dataset whose test part is searched.")
 @click.option("--baseline", help="Query bundle trained alone, which the pair has to beat.")
+@click.option("--paragon", help="New cloud bundle trained alone: what an upgrade's costs.")
+@click.option(
+    "--threshold", type=float, help="Your own score threshold; by default each is at FAR 1 %."
+)
 @click.option(
     "--bank",
     help="Dataset whose train pictures, or folder whose pictures (at most 2,000), make a hub "
@@ -52,6 +58,8 @@ def verify_command(
     gallery: tuple[str, ...],
     dataset: str,
     baseline: str | None,
+    paragon: str | None,
+    threshold: float | None,
     bank: str | None,
     prefixes: tuple[int, ...],
     out: Path | None,
@@ -66,19 +74,25 @@ def verify_command(
         --out report --gate
     With --bank shop/manifest.csv it also tells what `samespace gallery correct-hubs` would bring,
     with --prefix 32 --prefix 64 what `samespace gallery search --width` finds.
+    A newer cloud model of the same space has to find more in the old one's gallery than the old
+    one does; name every query model to see what becomes of its searches:
+      samespace verify --query new.bundle --query old.bundle --query edge.bundle \\
+        --gallery old.bundle --gallery new.bundle --data shop/manifest.csv --out report --gate
     A gallery admits the very file that was verified. For what a phone runs:
       samespace verify --query edge.bundle#coreml-fp16@mil-interpreter \\
         --gallery cloud.bundle --data shop/manifest.csv --out report
     """
     data = Dataset.open(dataset)
     queries, galleries = [_opened(q) for q in query], [_opened(g) for g in gallery]
-    alone = _opened(baseline) if baseline else None
+    alone, best = (_opened(b) if b else None for b in (baseline, paragon))
     with progress_bar() as progress:
         report = verify(
             queries,
             galleries,
             data,
             baseline=alone,
+            paragon=best,
+            threshold=threshold,
             bank=bank,
             prefixes=prefixes,
             progress=progress,
@@ -131,7 +145,7 @@ def print_report(report: Report) -> None:
             (
                 f"{c.query} → {c.gallery}",
                 f"{c.reference} → {c.reference}",
-                f"{c.difference.value:+.3f} [{c.difference.low:+.3f}, {c.difference.high:+.3f}]",
+                _signed(c.difference),
                 ("yes" if c.holds else "NO") + (" (decides)" if c.decides else ""),
                 f"{c.gap.value:+.3f}",
                 f"1/{c.cost_ratio:.1f}",
@@ -140,7 +154,62 @@ def print_report(report: Report) -> None:
         ],
         "criterion",
     )
+    for upgrade in report.upgrades or ():
+        _print_upgrade(upgrade)
     click.echo(verdict(report))
+
+
+def _print_upgrade(upgrade: UpgradeSection) -> None:
+    """What every query model meets, and what backfill is worth."""
+    print_table(
+        ["query", "R@1 before", "after", "difference [95 %]", "NFR", "relative", "turned right"],
+        [
+            (
+                c.query,
+                f"{c.before:.3f}",
+                f"{c.after:.3f}",
+                _signed(c.difference),
+                f"{c.negative_rate:.2%} ({len(c.negative)})",
+                "–" if c.relative_negative_rate is None else f"{c.relative_negative_rate:.0%}",
+                f"{c.positive_rate:.2%} ({len(c.positive)})",
+            )
+            for c in upgrade.changes
+        ],
+        f"in a gallery of {upgrade.new} instead of {upgrade.old}",
+    )
+    print_table(
+        ["query → gallery", "threshold", "FAR", "TAR", "for the old FAR", "TAR there"],
+        [
+            (
+                f"{a.query} → {a.gallery}",
+                f"{upgrade.threshold:.3f}",
+                f"{a.far:.2%}",
+                f"{a.tar:.2%}",
+                f"{a.restoring:.3f}",
+                f"{a.restored_tar:.2%}",
+            )
+            for a in upgrade.acceptances
+        ],
+        f"at the threshold of {upgrade.old}",
+    )
+    print_table(
+        ["query", "order", *(f"{s:.0%}" for s in upgrade.curves[0].shares), "area", "less random"],
+        [
+            (
+                c.query,
+                c.order,
+                *(f"{r:.3f}" for r in c.recall_at_1),
+                f"{c.area.value:.3f}",
+                "–" if c.over_random is None else _signed(c.over_random),
+            )
+            for c in upgrade.curves
+        ],
+        f"R@1 by the share of the items that {upgrade.new} has embedded",
+    )
+
+
+def _signed(e: Estimate) -> str:
+    return f"{e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]"
 
 
 def _print_corrected(report: Report) -> None:
@@ -153,8 +222,7 @@ def _print_corrected(report: Report) -> None:
         pairs = [
             f"{cell.estimates[m].value:.3f} / {cell.corrected[m].value:.3f}" for m in METRIC_NAMES
         ]
-        change = f"{d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}]"
-        rows.append((cell.query, cell.gallery, change, *pairs))
+        rows.append((cell.query, cell.gallery, _signed(d), *pairs))
     names = [f"{name} without / with" for name in METRIC_NAMES.values()]
     print_table(["query", "gallery", "change of R@1 [95 %]", *names], rows, "with hub correction")
 
@@ -166,7 +234,7 @@ def _print_widths(report: Report) -> None:
         figures = []
         for p in cell.prefixes or ():
             e, d = p.estimates["recall_at_1"], p.difference
-            figures += [f"{e.value:.3f}", f"{d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}]"]
+            figures += [f"{e.value:.3f}", _signed(d)]
         rows.append(
             (cell.query, cell.gallery, *figures, f"{cell.estimates['recall_at_1'].value:.3f}")
         )
@@ -179,7 +247,7 @@ def _print_widths(report: Report) -> None:
                 f"{c.query} → {c.gallery}",
                 f"{c.reference} → {c.reference}",
                 p.width,
-                f"{p.difference.value:+.3f} [{p.difference.low:+.3f}, {p.difference.high:+.3f}]",
+                _signed(p.difference),
                 ("yes" if p.holds else "NO") + (" (decides)" if c.decides else ""),
             )
             for c in report.criteria

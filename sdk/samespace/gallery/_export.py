@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,8 @@ def read_export(path: Path) -> tuple[list[str], NDArray[np.float32]]:
         with np.load(path, allow_pickle=False) as arrays:
             ends, blob = arrays["ids_ends"], arrays["ids"].tobytes()
             vectors = np.asarray(arrays["vectors"], np.float32)
-        starts = [0, *ends[:-1].tolist()]
-        ids = [blob[a:b].decode() for a, b in zip(starts, ends.tolist(), strict=True)]
+        cuts = [0, *ends.tolist()]
+        ids = [blob[a:b].decode() for a, b in pairwise(cuts)]
     except (OSError, ValueError, KeyError, AttributeError, EOFError) as error:
         raise DataError(
             f"{path} is no file of 'samespace gallery export' ({error}); vectors are given as such"

@@ -29,14 +29,18 @@ from samespace.verification._report import (
     Report,
     Threshold,
 )
+from samespace.verification._upgrade import Acceptance, Change, Curve, UpgradeSection
 from samespace.verification._verify import verify
 
 __all__ = [
     "FLOORS",
     "LEGEND",
+    "Acceptance",
     "Bank",
     "Cell",
+    "Change",
     "Criterion",
+    "Curve",
     "Estimate",
     "Example",
     "Figures",
@@ -50,6 +54,7 @@ __all__ = [
     "PrefixCriterion",
     "Report",
     "Threshold",
+    "UpgradeSection",
     "machine",
     "parity",
     "parity_verdict",

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from samespace import metrics
 from samespace.verification._cells import estimate
-from samespace.verification._matrix import Criterion, Estimate, PrefixCriterion
+from samespace.verification._matrix import UPGRADE, Criterion, Estimate, PrefixCriterion
 
 LEAST_QUERIES, LEAST_LABELS = 30, 5
 
@@ -27,16 +27,20 @@ def criterion(
     *,
     cost_ratio: float,
     decides: bool,
+    upgrade: bool = False,
 ) -> Criterion:
     """The criterion of a query and a gallery model against a reference, all given by label.
 
     Args:
         rankings: with whole vectors, which alone `holds` goes by.
         shorter: the same with vectors of these widths.
+        upgrade: whether the query model is a newer cloud model, which would embed the gallery
+            too in the end: it is the paragon then, not the gallery's.
     """
     cross = _right(rankings, query, gallery)
     alone = _right(rankings, reference, reference)
-    paragon = _right(rankings, gallery, gallery)
+    best = query if upgrade else gallery
+    paragon = _right(rankings, best, best)
     difference, holds = _above(cross, alone, bootstrap)
     gain = metrics.update_gain(float(cross.mean()), float(alone.mean()), float(paragon.mean()))
     prefixes = []
@@ -63,6 +67,7 @@ def criterion(
         decides=decides,
         holds=holds,
         prefixes=tuple(prefixes) or None,
+        rule=UPGRADE if upgrade else None,
     )
 
 

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+UPGRADE = "upgrade"
+"""The rule of a newer cloud model: M(new, old) above M(old, old)."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -78,9 +81,10 @@ class Criterion:
     """Whether M(query, gallery) is above M(reference, reference) beyond its interval, in R@1.
 
     Attributes:
-        reference: the baseline, or the query model itself.
+        reference: the baseline, or the query model itself; for an upgrade the gallery model.
         difference: M(query, gallery) - M(reference, reference), paired by query.
-        gap: M(query, gallery) - M(gallery, gallery), paired by query.
+        gap: M(query, gallery) - M(paragon, paragon), paired by query. The paragon is the gallery
+            model; for an upgrade the query model, which embeds the gallery in the end.
         gain: share of the paragon's advantage over the reference that is had; None where the
             paragon has none.
         cost_ratio: MACs of the gallery model over those of the query model.
@@ -89,6 +93,7 @@ class Criterion:
             least 5 labels.
         prefixes: whether it holds with shorter vectors too, by ascending width; None where none
             was asked for.
+        rule: `UPGRADE` where a newer cloud model is judged against an older one; None otherwise.
     """
 
     query: str
@@ -103,6 +108,7 @@ class Criterion:
     decides: bool
     holds: bool
     prefixes: tuple[PrefixCriterion, ...] | None = None
+    rule: str | None = None
 
 
 def cell_from_json(value: Mapping[str, Any]) -> Cell:

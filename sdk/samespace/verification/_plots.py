@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from samespace.verification._report import Report, Threshold
+from samespace.verification._upgrade import UpgradeSection
 
 _DPI = 110
 _SAME, _DIFFERENT = "#1b7f5c", "#b9bfc9"
+_LINES = ("#1d2430", "#1b7f5c", "#d98014", "#3566b8", "#a3478f", "#7a6a55", "#5b9aa0")
 
 
 def matrix_plot(report: Report) -> bytes:
@@ -69,8 +71,8 @@ def cost_plot(report: Report) -> bytes:
     return _png(figure)
 
 
-def score_plot(threshold: Threshold) -> bytes:
-    """Histogram of the scores of matching and other pairs, with the threshold."""
+def score_plot(threshold: Threshold, name: str) -> bytes:
+    """Histogram of the scores of matching and other pairs, with the threshold called `name`."""
     figure, axes = _figure(6.4, 2.8)
     edges = np.array(threshold.bins)
     centres, width = (edges[:-1] + edges[1:]) / 2, np.diff(edges)
@@ -80,10 +82,43 @@ def score_plot(threshold: Threshold) -> bytes:
     ):
         share = np.array(counts) / max(1, sum(counts))
         axes.bar(centres, share, width, color=colour, alpha=0.75, label=label)
-    axes.axvline(threshold.threshold, color="#b3261e", lw=1.2, label="threshold at FAR 1 %")
+    axes.axvline(threshold.threshold, color="#b3261e", lw=1.2, label=name)
     axes.set_xlabel(f"cosine of {threshold.query} queries with {threshold.gallery} items")
     axes.set_ylabel("share of pairs")
     axes.legend(frameon=False, fontsize=8)
+    return _png(figure)
+
+
+def backfill_plot(upgrade: UpgradeSection) -> bytes:
+    """R@1 against the share of the items that the new model has embedded.
+
+    Left the new model's queries, in every order; right every query model's, in the first one.
+    """
+    figure, left = _figure(9.6, 3.4)
+    left.set_subplotspec(figure.add_gridspec(1, 2)[0])
+    right = figure.add_subplot(1, 2, 2)
+    right.spines[["top", "right"]].set_visible(False)
+    first = upgrade.curves[0].order
+    for axes, title, curves in (
+        (
+            left,
+            f"queries of {upgrade.new}, by the order of the items",
+            [(c.order, c) for c in upgrade.curves if c.query == upgrade.new],
+        ),
+        (
+            right,
+            f"every query model, items in {first} order",
+            [(c.query, c) for c in upgrade.curves if c.order == first],
+        ),
+    ):
+        for i, (name, curve) in enumerate(curves):
+            shares = [100 * s for s in curve.shares]
+            colour = _LINES[i % len(_LINES)]
+            axes.plot(shares, curve.recall_at_1, "o-", ms=3.5, lw=1.6, color=colour, label=name)
+        axes.set_xlabel(f"items embedded by {upgrade.new}, %")
+        axes.set_ylabel("R@1")
+        axes.set_title(title, fontsize=10)
+        axes.legend(frameon=False, fontsize=8)
     return _png(figure)
 
 

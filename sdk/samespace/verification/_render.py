@@ -11,10 +11,11 @@ from typing import Any
 from PIL import Image
 
 from samespace._dataset import Dataset
-from samespace.verification._matrix import Criterion
-from samespace.verification._plots import cost_plot, matrix_plot, score_plot
+from samespace.verification._matrix import UPGRADE, Criterion
+from samespace.verification._plots import backfill_plot, cost_plot, matrix_plot, score_plot
 from samespace.verification._report import METRIC_NAMES, METRICS, Report
 from samespace.verification._templates import template
+from samespace.verification._upgrade_render import losers_sentence, upgrade_context
 from samespace_edge import DataError, ImageError
 from samespace_edge._image import decode_image
 
@@ -32,10 +33,12 @@ def to_html(report: Report, dataset: Dataset | None = None) -> str:
     Args:
         dataset: where the example pictures are taken from; without it their paths are shown.
     """
+    name = upgrade_context(report)["thresholds"]["plot"]
     plots = {
         "matrix": _data_url(matrix_plot(report), "png"),
         "cost": _data_url(cost_plot(report), "png"),
-        "scores": [_data_url(score_plot(t), "png") for t in report.thresholds],
+        "scores": [_data_url(score_plot(t, name), "png") for t in report.thresholds],
+        "backfill": [_data_url(backfill_plot(u), "png") for u in report.upgrades or ()],
     }
     page = template("report.html.j2", autoescape=True)
     thumbnails = _thumbnails(report, dataset)
@@ -56,23 +59,28 @@ def write_report(report: Report, folder: str | Path, dataset: Dataset | None = N
 def verdict(report: Report) -> str:
     """The report in one sentence."""
     deciding = [c for c in report.criteria if c.decides]
-    if not deciding:
-        return "No two of these models claim the same embedding space, so nothing is certified."
-    passed = [c for c in deciding if c.holds]
-    if len(passed) == len(deciding):
-        return "Compatible: " + "; ".join(criterion_sentence(c) for c in passed) + "."
-    failed = [c for c in deciding if not c.holds]
-    return "NOT compatible: " + "; ".join(criterion_sentence(c) for c in failed) + "."
+    lost = [s for u in report.upgrades or () if (s := losers_sentence(u))]
+    passed, failed = ([c for c in deciding if c.holds is held] for held in (True, False))
+    if not deciding and report.upgrades:
+        first = "No query model here has a claim to judge, so nothing is certified."
+    elif not deciding:
+        first = "No two of these models claim the same embedding space, so nothing is certified."
+    elif failed:
+        first = "NOT compatible: " + "; ".join(criterion_sentence(c) for c in failed) + "."
+    else:
+        first = "Compatible: " + "; ".join(criterion_sentence(c) for c in passed) + "."
+    return " ".join([first, *lost])
 
 
 def criterion_sentence(criterion: Criterion) -> str:
     """A criterion in words."""
     c = criterion
     relation = "is above" if c.holds else "is not above"
+    kind = "as an upgrade, " if c.rule == UPGRADE else ""
     return (
-        f"M({c.query}, {c.gallery}) = {c.value:.3f} {relation} M({c.reference}, {c.reference}) = "
-        f"{c.reference_value:.3f} beyond the interval of the difference "
-        f"[{c.difference.low:+.3f}, {c.difference.high:+.3f}]"
+        f"{kind}M({c.query}, {c.gallery}) = {c.value:.3f} {relation} "
+        f"M({c.reference}, {c.reference}) = {c.reference_value:.3f} beyond the interval of the "
+        f"difference [{c.difference.low:+.3f}, {c.difference.high:+.3f}]"
     )
 
 
@@ -95,6 +103,14 @@ _WIDTHS = (
 )
 
 
+_CRITERION = (
+    "For a device: is searching the cloud's gallery better than having the small model on both "
+    "sides? For an upgrade: does the new cloud model find more in the old one's gallery than the "
+    "old one does? Gap and gain are towards the gallery model on both sides, of an upgrade towards "
+    "the new model on both sides."
+)
+
+
 def _context(report: Report) -> dict[str, Any]:
     return {
         "report": report,
@@ -102,6 +118,8 @@ def _context(report: Report) -> dict[str, Any]:
         "metrics": [(m, METRIC_NAMES[m]) for m in METRICS],
         "bank": bank_sentence(report),
         "widths": _WIDTHS,
+        "criterion": _CRITERION,
+        **upgrade_context(report),
         "cards": [(m.label, dict(m.card)) for m in report.models if m.card],
     }
 

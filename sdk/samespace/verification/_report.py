@@ -17,6 +17,7 @@ from samespace.verification._matrix import (
     cell_from_json,
     criterion_from_json,
 )
+from samespace.verification._upgrade import UpgradeSection, upgrade_from_json
 from samespace_edge import ModelIdentity, VerificationError, canonical_json
 
 SCHEMA = 1
@@ -30,7 +31,7 @@ class ModelEntry:
 
     Attributes:
         label: what it is called in this report; unique.
-        declared: `query`, `gallery`, `baseline`, or several, as the caller named it.
+        declared: `query`, `gallery`, `baseline`, `paragon`, or several, as the caller named it.
         macs: multiply-accumulates for one picture.
         bytes: size of the graph file.
         decode_ms: median time to decode and resize one picture, in milliseconds.
@@ -85,7 +86,7 @@ class Threshold:
     """A score threshold set for the gallery model's own queries, met by another model's.
 
     Attributes:
-        threshold: cosine at which `gallery`'s own queries have a FAR of 1 %.
+        threshold: cosine at which `gallery`'s own queries have a FAR of 1 %, or the user's own.
         own_far, own_tar: what those have there.
         far, tar: what `query`'s queries have there.
         same, different: histogram of the scores of matching and other pairs, in `bins`.
@@ -123,6 +124,9 @@ class Report:
         notes: what a reader has to know before the figures.
         bank: of the hub correction; None where there was none. Criteria, flips, thresholds,
             examples and certificates are all without correction.
+        threshold: the user's own, which all thresholds are then; None where each was set at a FAR
+            of 1 %.
+        upgrades: of older by newer cloud models; None where there are none.
     """
 
     dataset: Mapping[str, Any]
@@ -137,6 +141,8 @@ class Report:
     created: str
     version: str
     bank: Bank | None = None
+    threshold: float | None = None
+    upgrades: tuple[UpgradeSection, ...] | None = None
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -214,6 +220,8 @@ class Report:
                 for e in v["examples"]
             )
             v["notes"] = tuple(v["notes"])
+            if "upgrades" in v:
+                v["upgrades"] = tuple(upgrade_from_json(u) for u in v["upgrades"])
             return cls(**v)
         except (KeyError, TypeError, ValueError) as error:
             raise VerificationError(f"malformed report: {error!r}") from None
@@ -253,6 +261,7 @@ class Report:
                         "difference": criterion.difference.value,
                         "difference_low": criterion.difference.low,
                         "difference_high": criterion.difference.high,
+                        **({"rule": criterion.rule} if criterion.rule else {}),
                     },
                     figures={m: cell.estimates[m].value for m in METRICS},
                     report_sha256=digest,
@@ -268,8 +277,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, ModelIdentity):
         return value.to_json()
     if dataclasses.is_dataclass(value):
-        # What there is none of by default is left out, so that a report without a bank or without
-        # prefixes reads, and hashes, as it always did.
+        # What there is none of by default is left out, so that a report without a bank, prefixes or
+        # upgrades reads, and hashes, as it always did.
         fields = [(f, getattr(value, f.name)) for f in dataclasses.fields(value)]
         return {f.name: _plain(v) for f, v in fields if not (v is None and f.default is None)}
     if isinstance(value, Mapping):

@@ -26,6 +26,7 @@ def template(name: str, autoescape: bool) -> Any:
         "mmacs": lambda v: f"{v / 1e6:.1f}",
         "mib": lambda v: f"{v / 2**20:.2f}",
         "ms": lambda v: f"{v:.2f}",
+        "relative": lambda v: "–" if v is None else f"{100 * v:.0f} %",
         "times": lambda v: f"{v:.1f}×",
         "interval": _interval,
         "cosine": lambda v: f"{v:.5f}",
