@@ -16,6 +16,7 @@ _WHERE = {
     "Dataset": "pictures",
     "DemoRecipe": "recipes",
     "EmbeddingModel": "model",
+    "LabelledVectors": "teacher",
     "ModelConfig": "model",
     "NasConfig": "nas.config",
     "TrainConfig": "config",
@@ -28,6 +29,7 @@ _WHERE = {
     "train_edge": "training",
     "train_family": "family",
     "train_together": "training",
+    "train_upgrade": "upgrade",
 }
 
 __all__ = list(_WHERE)

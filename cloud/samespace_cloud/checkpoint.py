@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Checkpoint:
             be trained against; None where there was none.
         metrics: what the training measured on its validation labels.
         card: how it was made, for people.
+        shorter: spaces that its first so many coordinates live in, by their number; see `prefix`.
     """
 
     model: EmbeddingModel
@@ -44,6 +45,7 @@ class Checkpoint:
     classifier: Tensor | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     card: Mapping[str, Any] = field(default_factory=dict)
+    shorter: Mapping[int, Fingerprint] = field(default_factory=dict)
 
     def export_spec(self, name: str) -> ExportSpec:
         """What the exporter has to know beside the module."""
@@ -64,6 +66,32 @@ class Checkpoint:
         """The fingerprint that the exported bundle will have."""
         return model_fingerprint(self.model, self.export_spec(""), self.model.config.dim)
 
+    def prefix(self, dim: int) -> Checkpoint:
+        """The model of the first `dim` coordinates alone, in the space that they live in.
+
+        It is a model of its own: its head has `dim` rows, and its fingerprint is another. Its
+        classifier is not known, since this model's is one of whole vectors. Raises `ConfigError`
+        where `shorter` does not have `dim`.
+        """
+        if dim not in self.shorter:
+            known = ", ".join(map(str, sorted(self.shorter))) or "none"
+            raise ConfigError(
+                f"the first {dim} of {self.model.config.dim} numbers of {self.fingerprint.short}… "
+                f"were not trained into another model's space; widths that were: {known}"
+            )
+        model = EmbeddingModel(replace(self.model.config, dim=dim))
+        tensors = self.model.state_dict()
+        head = {k: v[:dim] for k, v in tensors.items() if k.startswith("embed.")}
+        model.load_state_dict({**tensors, **head})
+        cut = f"the first {dim} of {self.model.config.dim} numbers of {self.fingerprint.short}…"
+        return Checkpoint(
+            model=model.eval(),
+            role=self.role,
+            space=self.shorter[dim],
+            labels=self.labels,
+            card={**self.card, "cut": cut},
+        )
+
     def save(self, folder: str | Path) -> None:
         """Write the checkpoint; a reader sees the old one or the new one, never a mixture."""
         folder = Path(folder)
@@ -79,6 +107,7 @@ class Checkpoint:
             "labels": list(self.labels),
             "metrics": dict(self.metrics),
             "card": dict(self.card),
+            "shorter": {str(dim): space.hex for dim, space in self.shorter.items()},
         }
         write_tensors(folder / _WEIGHTS, tensors, {"checkpoint": json.dumps(value)})
         _replace_text(folder / _CONFIG, json.dumps(value, indent=1))
@@ -110,6 +139,7 @@ class Checkpoint:
                 classifier=classifier,
                 metrics=value["metrics"],
                 card=value["card"],
+                shorter={int(k): Fingerprint(v) for k, v in value.get("shorter", {}).items()},
             )
         except (KeyError, ValueError, TypeError, RuntimeError, ConfigError) as error:
             raise CheckpointError(f"{folder} cannot be read: {error}") from None
@@ -122,6 +152,8 @@ def reference(folder: str | Path, bundle: Bundle) -> Callable[[Any], Any]:
     Raises `CheckpointError` where `bundle` was not exported from it.
     """
     checkpoint = Checkpoint.load(folder)
+    if bundle.manifest.dim in checkpoint.shorter:
+        checkpoint = checkpoint.prefix(bundle.manifest.dim)
     if checkpoint.fingerprint != bundle.manifest.fingerprint:
         raise CheckpointError(
             f"the checkpoint {folder} is {checkpoint.fingerprint.short}…; the bundle "

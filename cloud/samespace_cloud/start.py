@@ -41,7 +41,7 @@ def started(config: TrainConfig, teacher: Teacher, start: Checkpoint | None) -> 
     if start.space != teacher.space:
         raise ConfigError(
             f"the model to go on from lies in space {start.space and start.space.short}…, "
-            f"the cloud model anchors {teacher.space.short}…"
+            f"the cloud model in {teacher.space.short}…"
         )
     if start.model.config != config.model:
         raise ConfigError(

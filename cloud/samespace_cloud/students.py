@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samespace_cloud.losses import Loss, LossContext, LossInputs, build_loss
+from samespace_cloud.losses import Loss, LossContext, LossInputs, build_loss, loss_class
 from samespace_cloud.model import EmbeddingModel
 from samespace_cloud.views import normalised
 
@@ -132,6 +132,50 @@ class Solo(Students):
     def _weighted(self, embedding: Tensor, label: Tensor, taught: Tensor | None) -> Tensor:
         total: Tensor = self.terms(embedding, label, taught)
         return total
+
+
+class Successor(Solo):
+    """One model, whose leading coordinates are held in an old model's space.
+
+    Where the model is wider than the old one, it is trained for itself as a whole, and for the
+    old space by its leading coordinates, made unit again: what is new finds room in the others
+    (Zhou et al. 2023, BT^2).
+
+    Args:
+        losses: names and weights. Those that look at nothing of the old model's see the whole
+            embedding, the others its leading coordinates.
+        context: of the whole embedding.
+        old: of the old model's space; its `dim` is that model's.
+        nested: see `WeightedLosses`.
+    """
+
+    def __init__(
+        self,
+        model: EmbeddingModel,
+        losses: Sequence[tuple[str, float]],
+        context: LossContext,
+        old: LossContext,
+        nested: Sequence[int] = (),
+    ) -> None:
+        own = [(n, w) for n, w in losses if of_its_own(n)]
+        super().__init__(model, own, context, nested)
+        self._alone, self._width = bool(own), old.dim
+        held = [(n, w) for n, w in losses if not of_its_own(n)]
+        self.held = WeightedLosses(held, old, [width for width in nested if width < old.dim])
+
+    @property
+    def anchored(self) -> bool:
+        """See `Solo.anchored`."""
+        return any(loss.anchored for loss in self.held.at_full_width())
+
+    def _weighted(self, embedding: Tensor, label: Tensor, taught: Tensor | None) -> Tensor:
+        total: Tensor = self.held(embedding[:, : self._width], label, taught)
+        return total + super()._weighted(embedding, label, None) if self._alone else total
+
+
+def of_its_own(loss: str) -> bool:
+    """Whether the loss of this name looks at nothing of another model's."""
+    return not (loss_class(loss).anchored or loss_class(loss).taught)
 
 
 class CoTraining(Students):

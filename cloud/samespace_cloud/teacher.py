@@ -1,10 +1,14 @@
-"""Who teaches an edge model where pictures lie: a checkpoint, a bundle, or vectors in a file."""
+"""Who teaches an edge model, or a later cloud model, where pictures lie: a checkpoint, a bundle, or
+vectors in a file."""
 
 from __future__ import annotations
 
 import hashlib
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,26 +18,38 @@ from torch import Tensor
 
 from samespace import Item
 from samespace_cloud.checkpoint import Checkpoint, clone
+from samespace_cloud.closed_form import class_centres
 from samespace_cloud.model import EmbeddingModel
 from samespace_cloud.trainer import best_device
 from samespace_cloud.views import embed_views, resized
-from samespace_edge import Bundle, ConfigError, DataError, Embedder, Fingerprint
+from samespace_edge import (
+    Bundle,
+    BundleFormatError,
+    ConfigError,
+    DataError,
+    Embedder,
+    Fingerprint,
+)
 
 
 class Teacher:
-    """A cloud model, as far as an edge model's training has to know it.
+    """A cloud model, as far as the training of an edge model or of its successor has to know it.
 
     Attributes:
-        space: fingerprint of the model whose space it is.
+        space: fingerprint of the model that anchors its space: its own, or that of the model whose
+            later version it is.
+        fingerprint: its own.
         dim: width of its vectors.
         labels, classifier: what it was trained on and the directions (C, D) of its classifier,
             where they are known.
-        model: its network, where an edge model could start from its weights.
-        about: what it is, for an edge model's card.
+        model: its network, where a training could start from its weights.
+        about: what it is, for a model's card.
         per_view: whether it can say where an augmented view lies, and not only a picture.
+        embeds: whether it can say where pictures lie at all.
     """
 
     per_view = True
+    embeds = True
 
     def __init__(
         self,
@@ -43,14 +59,16 @@ class Teacher:
         labels: Sequence[str] = (),
         classifier: Tensor | None = None,
         model: EmbeddingModel | None = None,
+        fingerprint: Fingerprint | None = None,
     ) -> None:
         self.space, self.dim, self.about = space, dim, about
+        self.fingerprint = fingerprint or space
         self.labels, self.classifier, self.model = tuple(labels), classifier, model
 
     @property
     def key(self) -> str:
         """What decides over the vectors that it gives to views."""
-        return self.space.hex
+        return self.fingerprint.hex
 
     def vectors(self, views: Tensor, rows: slice) -> Tensor:
         """Unit vectors (B, D), on the CPU, of views of the pictures in `rows`.
@@ -76,16 +94,25 @@ class Teacher:
 
 
 class CheckpointTeacher(Teacher):
-    """A checkpoint of our own training: its weights and its classifier are known too."""
+    """A checkpoint of our own training: its weights and its classifier are known too.
+
+    Raises `ConfigError` for an edge model of another model's space.
+    """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
+        fingerprint = checkpoint.fingerprint
+        space = checkpoint.space or fingerprint
+        _need_cloud_or_anchor(
+            f"the checkpoint {fingerprint.short}…", checkpoint.role, fingerprint, space
+        )
         super().__init__(
-            checkpoint.fingerprint,
+            space,
             checkpoint.model.config.dim,
             str(checkpoint.card.get("started", "of unknown start")),
             checkpoint.labels,
             checkpoint.classifier,
             checkpoint.model,
+            fingerprint,
         )
         self._device = best_device()
         self._network = clone(checkpoint.model).to(self._device).eval()
@@ -101,28 +128,27 @@ class BundleTeacher(Teacher):
     """Any model that runs as a bundle: no labels, no classifier and no weights are needed.
 
     Args:
-        bundle: of a model that anchors its space.
+        bundle: of a model that anchors its space, or of a later cloud model of the space.
 
-    Raises `ConfigError` for a bundle that lives in another model's space.
+    Raises `ConfigError` for an edge model of another model's space.
     """
 
     def __init__(self, bundle: Bundle | str | Path) -> None:
         self._embedder = Embedder(bundle)
         manifest = self._embedder.bundle.manifest
         identity = self._embedder.identity
-        if not identity.is_anchor:
-            raise ConfigError(
-                f"{identity} lives in the space {identity.space.short}… of another model; teach "
-                "with the bundle of that cloud model"
-            )
+        _need_cloud_or_anchor(str(identity), manifest.role, identity.fingerprint, identity.space)
         super().__init__(
-            identity.fingerprint, self._embedder.dim, f"the bundle {manifest.name}, without labels"
+            identity.space,
+            self._embedder.dim,
+            f"the bundle {manifest.name}, without labels",
+            fingerprint=identity.fingerprint,
         )
 
     @property
     def key(self) -> str:
         """A variant is not the float model: its vectors differ a little."""
-        return f"{self.space.hex} {self._embedder.identity.variant}"
+        return f"{self.fingerprint.hex} {self._embedder.identity.variant}"
 
     def vectors(self, views: Tensor, rows: slice) -> Tensor:
         """See `Teacher.vectors`."""
@@ -160,14 +186,7 @@ class VectorTeacher(Teacher):
     ) -> None:
         path = Path(path)
         paths, vectors = _read_vectors(path, train)
-        lengths = np.linalg.norm(vectors, axis=1)
-        bad = ~np.isfinite(lengths) | (lengths == 0)
-        if bad.any():
-            raise DataError(
-                f"{path}: {int(bad.sum())} of {len(vectors)} vectors are zero, NaN or infinite; "
-                f"the first is that of {paths[int(np.argmax(bad))]}"
-            )
-        unit = np.ascontiguousarray(vectors / lengths[:, None], np.float32)
+        unit = _unit(path, vectors, paths)
         digest = hashlib.sha256(unit.tobytes()).hexdigest()
         super().__init__(space or Fingerprint(digest), unit.shape[1], f"the vectors in {path.name}")
         self._digest = digest
@@ -194,24 +213,120 @@ class VectorTeacher(Teacher):
         return self._asked[rows]
 
 
-def _read_vectors(path: Path, train: Sequence[Item]) -> tuple[list[str], NDArray[np.float32]]:
+class LabelledVectors(Teacher):
+    """Vectors that an old model gave once, and what they show: no model, no pictures.
+
+    The means of the labels stand in for its classifier (BCT, Shen et al. 2020, section 3.3).
+    Nobody can ask it where another picture lies.
+
+    Args:
+        path: `.npz` with `vectors`, floats (N, D), and `labels`, text (N,); it may have `space`,
+            the fingerprint of the model that anchors their space, as 64 hexadecimal digits.
+        space: that fingerprint; by default it is the file's, or made of the vectors.
+
+    Raises `DataError` for a file that is not as described. Pickled arrays are not read.
+    """
+
+    per_view = False
+    embeds = False
+
+    def __init__(self, path: str | Path, space: Fingerprint | None = None) -> None:
+        path = Path(path)
+        arrays = _arrays(path, ("labels", "vectors"))
+        if not isinstance(arrays, Mapping):
+            raise DataError(f"{path} is a single array; expected is an .npz of vectors and labels")
+        given, vectors = arrays["labels"], arrays["vectors"]
+        if given.ndim != 1 or given.dtype.kind != "U":
+            raise DataError(
+                f"{path} holds {given.dtype} labels of shape {given.shape}; expected is text (N,)"
+            )
+        labels = [str(x) for x in given]
+        names, codes = np.unique(given, return_inverse=True)
+        unit = torch.from_numpy(_unit(path, _checked(path, vectors, len(labels)), labels))
+        digest = hashlib.sha256(unit.numpy().tobytes())
+        digest.update("\0".join(labels).encode())
+        super().__init__(
+            space or _space_in(path, arrays) or Fingerprint(digest.hexdigest()),
+            unit.shape[1],
+            f"the vectors in {path.name}, by label",
+            [str(n) for n in names],
+            class_centres(unit, torch.from_numpy(codes.astype(np.int64)), len(names)),
+        )
+        self._digest = digest.hexdigest()
+
+    @property
+    def key(self) -> str:
+        """See `Teacher.key`."""
+        return self._digest
+
+
+def _need_cloud_or_anchor(
+    who: str, role: str, fingerprint: Fingerprint, space: Fingerprint
+) -> None:
+    if role == "edge" and fingerprint != space:
+        raise ConfigError(
+            f"{who} is an edge model in the space {space.short}… of another model; teach with "
+            "that cloud model, or with a later version of it"
+        )
+
+
+def _arrays(path: Path, wanted: Sequence[str]) -> NDArray[Any] | dict[str, NDArray[Any]]:
+    """The array of an `.npy` file, or all arrays of an `.npz`, of which `wanted` have to be there.
+
+    Raises `DataError` for what cannot be read without unpickling.
+    """
     try:
-        loaded = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is no readable .npy or .npz file: {error}") from None
-    if isinstance(loaded, np.ndarray):
-        paths, vectors = [i.path for i in train], loaded
-    else:
-        with loaded:
-            if missing := {"paths", "vectors"} - set(loaded.files):
+        # Opened here: numpy leaves a damaged file open.
+        with path.open("rb") as stream:
+            loaded = np.load(stream, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded
+            if missing := set(wanted) - set(loaded.files):
                 raise DataError(f"{path} has no array {' and no array '.join(sorted(missing))}")
-            paths, vectors = [str(p) for p in loaded["paths"]], loaded["vectors"]
-    if vectors.ndim != 2 or len(vectors) != len(paths) or vectors.dtype.kind != "f":
+            return {name: loaded[name] for name in loaded.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} is no readable .npy or .npz file: {error}") from None
+
+
+def _checked(path: Path, vectors: NDArray[Any], count: int) -> NDArray[np.float32]:
+    """`vectors` as float32, if they are floats (count, D)."""
+    if vectors.ndim != 2 or len(vectors) != count or vectors.dtype.kind != "f":
         raise DataError(
             f"{path} holds {vectors.dtype} vectors of shape {vectors.shape}; expected are floats "
-            f"({len(paths)}, D), one row for each of {len(paths)} pictures"
+            f"({count}, D), one row for each of {count} pictures"
         )
-    return paths, vectors.astype(np.float32)
+    return vectors.astype(np.float32)
+
+
+def _unit(path: Path, vectors: NDArray[np.float32], whose: Sequence[str]) -> NDArray[np.float32]:
+    """Vectors (N, D) as unit vectors, if they have a direction."""
+    lengths = np.linalg.norm(vectors, axis=1)
+    bad = ~np.isfinite(lengths) | (lengths == 0)
+    if bad.any():
+        raise DataError(
+            f"{path}: {int(bad.sum())} of {len(vectors)} vectors are zero, NaN or infinite; "
+            f"the first is that of {whose[int(np.argmax(bad))]}"
+        )
+    return np.ascontiguousarray(vectors / lengths[:, None], np.float32)
+
+
+def _space_in(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Fingerprint | None:
+    """The space that a file of vectors names."""
+    if "space" not in arrays:
+        return None
+    try:
+        return Fingerprint(str(arrays["space"]))
+    except BundleFormatError as error:
+        raise DataError(f"{path}: space: {error}") from None
+
+
+def _read_vectors(path: Path, train: Sequence[Item]) -> tuple[list[str], NDArray[np.float32]]:
+    arrays = _arrays(path, ("paths", "vectors"))
+    if isinstance(arrays, Mapping):
+        paths, vectors = [str(p) for p in arrays["paths"]], arrays["vectors"]
+    else:
+        paths, vectors = [i.path for i in train], arrays
+    return paths, _checked(path, vectors, len(paths))
 
 
 def teacher_of(cloud: Checkpoint | Teacher) -> Teacher:

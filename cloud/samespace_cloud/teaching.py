@@ -69,6 +69,7 @@ def prepare_teaching(
     sizes: Sequence[int] | None = None,
     unlabelled: Sequence[Item] = (),
     pool: Dataset | None = None,
+    hold_out_unseen: bool = True,
     progress: Progress,
 ) -> Teaching:
     """Read, augment, and have the cloud model teach.
@@ -79,14 +80,23 @@ def prepare_teaching(
         sizes: sides of the inputs that are wanted; by default the edge model's.
         unlabelled: pictures of `dataset` that teach without labels, such as the gallery's.
         pool: any pictures at all, to teach without labels; its labels and roles do not count.
+        hold_out_unseen: validate on the labels that the cloud model was not trained on, where
+            there are any: on others it would know the answers. Not for its successor, which is to
+            learn them.
     """
     teacher = teacher_of(cloud)
+    if not teacher.embeds:
+        raise ConfigError(
+            f"{teacher.about}, say nothing of where other pictures lie; teach with a bundle of "
+            "that model"
+        )
     if not teacher.per_view and (config.mixed_views or pool is not None):
         raise ConfigError(
             f"{teacher.about} say nothing of blends or of other pictures: set mixed_views to 0, "
             "leave the pool out, or teach with a bundle of that model"
         )
-    material = read_material(dataset, config, folder, progress, teacher.labels)
+    seen = teacher.labels if hold_out_unseen else ()
+    material = read_material(dataset, config, folder, progress, seen)
     sides = tuple(sizes or [config.model.input_size])
     make = _Maker(config, teacher, folder, sides, progress)
     views = make(material.holdout.train, material.pictures, config.views, config.mixed_views)

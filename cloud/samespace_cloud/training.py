@@ -6,12 +6,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from samespace import Dataset
+from samespace_cloud.card import card_of
 from samespace_cloud.checkpoint import Checkpoint
 from samespace_cloud.closed_form import class_centres
 from samespace_cloud.config import TrainConfig
@@ -105,7 +105,7 @@ def train_cloud(
         labels=material.names,
         classifier=classifier,
         metrics=trained_metrics,
-        card=_card(config, material, {"head": "discriminant" if lda_head else "trained"}),
+        card=card_of(config, material, {"head": "discriminant" if lda_head else "trained"}),
     )
     checkpoint.save(folder)
     trainer.finish()
@@ -195,7 +195,7 @@ def train_edge(
     kept = trainer.run(progress)
     assert isinstance(kept, Solo)
     notes = {
-        "taught by": f"{teacher.space.short}…, {teacher.about}",
+        "taught by": f"{teacher.fingerprint.short}…, {teacher.about}",
         "gallery-aware": "yes: it was also taught with the gallery's pictures, without labels"
         if gallery_aware
         else "no",
@@ -215,7 +215,7 @@ def train_edge(
         labels=material.names,
         classifier=kept.classifier(),
         metrics=trainer.metrics,
-        card=_card(config, material, notes),
+        card=card_of(config, material, notes),
     )
     checkpoint.save(folder)
     trainer.finish()
@@ -294,7 +294,7 @@ def train_together(
         labels=material.names,
         classifier=kept.classifier(),
         metrics=trainer.metrics,
-        card=_card(config, material, {"co-trained with": edge.model.architecture}),
+        card=card_of(config, material, {"co-trained with": edge.model.architecture}),
     )
     follower = Checkpoint(
         model=kept.model("edge"),
@@ -303,7 +303,7 @@ def train_together(
         labels=material.names,
         classifier=kept.classifier(),
         metrics=trainer.metrics,
-        card=_card(
+        card=card_of(
             replace(config, model=edge.model, init=edge.init),
             material,
             {"co-trained with": config.model.architecture},
@@ -350,26 +350,13 @@ def _need_no_teacher(config: TrainConfig) -> None:
     """Refuse settings that a training from labels alone would have to ignore."""
     for name, _ in config.losses:
         if name in LOSSES and LOSSES[name].anchored:
-            raise ConfigError(f"the loss {name!r} needs a cloud model; use train_edge")
+            raise ConfigError(
+                f"the loss {name!r} needs a cloud model; use train_edge or train_upgrade"
+            )
     if config.mixed_views or config.steady or config.teacher_view != "same":
         raise ConfigError(
             "mixed_views, steady and teacher_view are for learning from a cloud model: train_edge"
         )
-
-
-def _card(config: TrainConfig, material: Material, notes: Mapping[str, Any]) -> dict[str, Any]:
-    start = {
-        "random": "from scratch",
-        "imagenet": "from ImageNet weights (EfficientNet-Lite, Apache-2.0)",
-        "cloud": "from the cloud model's own weights",
-    }
-    return {
-        "started": start[config.init],
-        "trained on": f"{len(material.holdout.train)} labelled pictures of "
-        f"{len(material.names)} labels, {config.epochs} epochs",
-        "losses": " + ".join(f"{w:g} {n}" for n, w in config.losses),
-        **notes,
-    }
 
 
 __all__ = ["new_model", "train_cloud", "train_edge", "train_together"]

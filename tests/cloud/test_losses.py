@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -88,6 +89,43 @@ def test_frozen_classifier_learns_nothing_itself() -> None:
     cosine = F.normalize(inputs.embedding) @ context().cloud_classifier.T
     expected = F.cross_entropy(16.0 * cosine, inputs.label)
     assert loss(inputs).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_labels_that_the_frozen_classifier_lacks_are_left_out() -> None:
+    """Neither pictures nor alternatives; rows of labels that are not trained on are the latter."""
+    inputs, how = batch(), context(margin=0.2)
+    others = F.normalize(torch.randn(2, D, generator=torch.Generator().manual_seed(4)))
+    rows = how.cloud_classifier.clone()
+    rows[1] = 0
+    loss = build_loss(
+        "frozen-classifier", replace(how, cloud_classifier=rows, other_classes=others)
+    )
+    kept = inputs.label != 1
+    assert 0 < kept.sum() < N
+    known = torch.cat([rows[[0, 2, 3, 4]], others])
+    cosine = F.normalize(inputs.embedding[kept]) @ known.T
+    place = torch.tensor([0, -1, 1, 2, 3])[inputs.label[kept]]
+    expected = F.cross_entropy(16 * (cosine - 0.2 * F.one_hot(place, len(known))), place)
+    assert loss(inputs).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert list(loss.state_dict()) == ["classifier"]
+    half = build_loss("frozen-classifier", replace(how, other_classes=others).prefix(D // 2))
+    assert half.classifier.shape == (C + 2, D // 2)
+
+
+def test_regression_alleviating_by_hand() -> None:
+    """Three pictures, the first two of one label: only the third one is against them."""
+    student = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 4.0]])
+    taught = torch.tensor([[0.8, 0.6], [0.0, 1.0], [1.0, 0.0]])
+    label = torch.tensor([4, 4, 2])
+    loss = build_loss("regression-alleviating", LossContext(5, 2, temperature=0.5))
+    # Own old vector; then the others' old ones and new ones.
+    cosines = [[0.8, 1.0, 0.6], [1.0, 0.0, 0.8], [0.6, 0.96, 0.8, 0.6, 0.8]]
+    expected = sum(math.log(sum(math.exp(c / 0.5) for c in row)) - row[0] / 0.5 for row in cosines)
+    found = loss(LossInputs(student, label, taught)).item()
+    assert found == pytest.approx(expected / 3, rel=1e-5)
+    # Without labels, everything else is against every picture.
+    bare = loss(LossInputs(student, torch.full((3,), -1), taught)).item()
+    assert bare > found
 
 
 def test_cosine_regression_is_zero_at_the_teacher() -> None:
@@ -285,7 +323,10 @@ def test_missing_material_is_named() -> None:
     with pytest.raises(ConfigError, match="choose from: arcface"):
         build_loss("hope", bare)
     alone = LossInputs(batch().embedding, batch().label)
-    taught = sorted(set(LOSSES) - {"arcface", "cosface", "frozen-classifier"})
-    for name in taught:
+    taught = {name for name in LOSSES if LOSSES[name].taught}
+    assert set(LOSSES) - taught == {"arcface", "cosface", "frozen-classifier"}
+    for name in sorted(taught):
         with pytest.raises(ConfigError, match="cloud model to learn from"):
             build_loss(name, context())(alone)
+    for name in sorted(set(LOSSES) - taught):
+        assert torch.isfinite(build_loss(name, context())(alone))

@@ -166,7 +166,10 @@ def test_a_fine_tuned_model_loses_less_to_int8(
         errors[name] = made.quantizations[0].error
     assert errors["tuned"] < errors["edge"]
 
+    stranger = replace(edge, role="cloud", space=None)
     with pytest.raises(ConfigError, match="lies in space"):
+        train_edge(shop, tuned_settings, stranger, tmp_path / "x", start=edge)
+    with pytest.raises(ConfigError, match="of another model; teach with that cloud model"):
         train_edge(shop, tuned_settings, edge, tmp_path / "x", start=edge)
     other = replace(tuned_settings, model=ModelConfig("edge-s", 32, 16))
     with pytest.raises(ConfigError, match="the settings are for a edge-s-32px-16d"):

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     type=click.FloatRange(50, 100, min_open=True),
     help="Share of the values that ranges cover; 100 is min/max. By default measured.",
 )
+@click.option(
+    "--width", type=int, help="Only the first so many numbers, in the space that they live in."
+)
 @click.option("--name", help="A label; by default the checkpoint's folder.")
 @click.option("--golden", multiple=True, help="A picture that travels with the bundle.")
 @click.option("--overwrite", is_flag=True, help="Replace the bundle that is there.")
@@ -40,6 +43,7 @@ def export_command(
     calibrate: str | None,
     pictures: int,
     percentile: float | None,
+    width: int | None,
     name: str | None,
     golden: tuple[str, ...],
     overwrite: bool,
@@ -52,6 +56,8 @@ def export_command(
       samespace export runs/edge edge.bundle --golden cup.jpg --golden mug.jpg
       samespace export runs/edge edge.bundle --to onnx,tflite,coreml \\
         --precision fp32,fp16,int8 --calibrate shop/manifest.csv
+    Of a model that is wider than the one whose gallery it searches, what searches it:
+      samespace export runs/new new.bundle --width 128
     """
     from samespace_cloud.checkpoint import Checkpoint
     from samespace_edge import DecodeError
@@ -59,6 +65,8 @@ def export_command(
 
     targets = select_targets(_list(formats), _list(precision))
     loaded = Checkpoint.load(checkpoint)
+    if width is not None and width != loaded.model.config.dim:
+        loaded = loaded.prefix(width)
     label = name or Path(checkpoint).resolve().name
     spec = loaded.export_spec(label)
     calibration = _calibration(calibrate, pictures, percentile, spec.resize) if calibrate else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -21,6 +21,13 @@ from samespace_cloud.cli._settings import (
     teacher_from,
     teaching_options,
     weighted,
+)
+from samespace_cloud.cli._upgrade import (
+    check_options,
+    old_from,
+    print_upgrade,
+    upgrade_config,
+    upgrade_options,
 )
 from samespace_cloud.cli.family import family
 
@@ -44,6 +51,7 @@ train.add_command(family)
 )
 @click.option("--deploy-size", type=int, help="Another input side for the finished model.")
 @click.option("--role", type=click.Choice(["cloud", "edge"]), default="cloud", show_default=True)
+@upgrade_options
 def cloud(
     dataset: str,
     out: Path,
@@ -54,25 +62,45 @@ def cloud(
     lda_prior: float,
     deploy_size: int | None,
     role: str,
+    compatible_with: str | None,
+    influence: float | None,
+    regression: float | None,
+    rows: Literal["old", "means"] | None,
+    from_old: bool,
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """Train a model on DATASET that anchors an embedding space of its own.
+    """Train a model on DATASET that anchors an embedding space of its own, or that replaces one.
 
     Ctrl-C stops it cleanly; the same command goes on.
 
     \b
     Example:
       samespace train cloud shop.csv --out runs/cloud --backbone lite0 --size 112 --pretrained
+    A later model, whose vectors search the gallery of the first one, with fewer negative flips:
+      samespace train cloud more.csv --out runs/new --backbone lite2 --pretrained \\
+        --compatible-with runs/cloud --regression 0.5
     """
     from samespace_cloud.training import train_cloud
+    from samespace_cloud.upgrade import train_upgrade
 
+    own = {"lda_head": lda_head, "lda_prior": lda_prior, "deploy_size": deploy_size}
+    kept = {"influence": influence, "regression": regression, "rows": rows, "from_old": from_old}
+    check_options(compatible_with, role, {**own, **kept})
     given = {
         "losses": ((loss, 1.0),) if loss else None,
         "init": "imagenet" if pretrained else None,
         "margin": margin,
         "deploy_size": deploy_size,
     }
+    if compatible_with is not None:
+        data = opened(dataset)
+        old = old_from(compatible_with, data)
+        config = upgrade_config(old, kept, given, settings)
+        with progress_bar() as progress:
+            upgraded = train_upgrade(data, config, old, out, rows=rows or "old", progress=progress)
+        print_upgrade(upgraded, old, out, as_json)
+        return
     defaults = {"model": model_settings("lite0-trunk", 96), "losses": (("cosface", 1.0),)}
     config = config_from(defaults, given, settings)
     with progress_bar() as progress:

@@ -5,6 +5,7 @@
 | cosface | classifier of its own, margin on the cosine | no | yes | Wang et al. 2018 |
 | arcface | classifier of its own, margin on the angle | no | yes | Deng et al. 2019 |
 | frozen-classifier | the cloud's classifier, frozen | yes | yes | BCT, Shen et al. 2020 |
+| regression-alleviating | the cloud's vector before other labels' | yes | no | RACT, 2022 |
 | cosine-regression | the cloud's embedding of the same view | yes | no | AML, 2021 |
 | contrastive | the cloud's vectors of the batch | yes | no | Khosla et al. 2020; openBCT |
 | ranking | the cloud's ranking of its own anchors | yes | no | CSD, Wu et al. 2022 |
@@ -28,6 +29,7 @@ from samespace_cloud.losses.frozen_classifier import FrozenClassifier
 from samespace_cloud.losses.logit_distillation import LogitDistillation
 from samespace_cloud.losses.margin_softmax import ArcFace, CosFace, margin_logits
 from samespace_cloud.losses.ranking_distillation import RankingDistillation
+from samespace_cloud.losses.regression_alleviating import RegressionAlleviating
 from samespace_cloud.losses.relational_distillation import RelationalDistillation
 from samespace_edge import ConfigError
 
@@ -42,15 +44,21 @@ LOSSES: dict[str, type[Loss]] = {
     "frozen-classifier": FrozenClassifier,
     "logit-kd": LogitDistillation,
     "ranking": RankingDistillation,
+    "regression-alleviating": RegressionAlleviating,
     "relational-kd": RelationalDistillation,
 }
 
 
-def build_loss(name: str, context: LossContext) -> Loss:
-    """The loss called `name`; raises `ConfigError` with the known names."""
+def loss_class(name: str) -> type[Loss]:
+    """The row called `name`; raises `ConfigError` with the known names."""
     if name not in LOSSES:
         raise ConfigError(f"there is no loss {name!r}; choose from: {', '.join(sorted(LOSSES))}")
-    return LOSSES[name](context)
+    return LOSSES[name]
+
+
+def build_loss(name: str, context: LossContext) -> Loss:
+    """The loss called `name`; raises `ConfigError` with the known names."""
+    return loss_class(name)(context)
 
 
 __all__ = [
@@ -68,7 +76,9 @@ __all__ = [
     "LossContext",
     "LossInputs",
     "RankingDistillation",
+    "RegressionAlleviating",
     "RelationalDistillation",
     "build_loss",
+    "loss_class",
     "margin_logits",
 ]

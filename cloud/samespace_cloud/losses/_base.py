@@ -35,12 +35,16 @@ class LossContext:
         classes: number of training labels.
         dim: width of the embedding.
         cloud_classifier: float32 (classes, D): the cloud model's classifier, in the order of the
-            training labels; None where it is not known.
+            training labels; None where it is not known. A row of zeros is a label that the cloud
+            model does not know.
+        other_classes: float32 (M, D): the rows of its classifier for labels that the training
+            does not have; None without any.
         anchors: unit vectors (M, D) of the cloud's space that are ranked; None without them.
         centroids: (classes, D): means of the cloud's unit vectors of each class.
         variances: (classes, D): their variances.
         codebook: (M, K, D / M): centroids of the cloud's vectors, cut in M pieces.
         anchor_scale: the inverse temperature of the ranking of anchors.
+        temperature: of contrast between the pairs of a batch.
         scale: the inverse temperature of softmax losses on cosines.
         margin: the margin of margin losses.
     """
@@ -48,11 +52,13 @@ class LossContext:
     classes: int
     dim: int
     cloud_classifier: Tensor | None = None
+    other_classes: Tensor | None = None
     anchors: Tensor | None = None
     centroids: Tensor | None = None
     variances: Tensor | None = None
     codebook: Tensor | None = None
     anchor_scale: float = 20.0
+    temperature: float = 0.05
     scale: float = 16.0
     margin: float = 0.0
 
@@ -68,6 +74,7 @@ class LossContext:
             self,
             dim=dim,
             cloud_classifier=_leading(self.cloud_classifier, dim),
+            other_classes=_leading(self.other_classes, dim),
             anchors=_leading(self.anchors, dim),
             centroids=_leading(self.centroids, dim, unit=False),
             variances=_leading(self.variances, dim, unit=False),
@@ -87,9 +94,11 @@ class Loss(nn.Module):
     Attributes:
         anchored: whether it ties embeddings to absolute places of the cloud's space. Without an
             anchored term an edge model shares nothing with the cloud model.
+        taught: whether it looks at the cloud model's vectors of the batch.
     """
 
     anchored: ClassVar[bool] = False
+    taught: ClassVar[bool] = False
 
     def __init__(self, context: LossContext) -> None:
         super().__init__()

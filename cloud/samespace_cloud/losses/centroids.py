@@ -26,6 +26,7 @@ class Centroids(Loss):
     """
 
     anchored = True
+    taught = True
 
     def __init__(self, context: LossContext) -> None:
         super().__init__(context)

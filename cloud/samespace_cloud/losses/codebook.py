@@ -20,6 +20,7 @@ class Codebook(Loss):
     """
 
     anchored = True
+    taught = True
 
     def __init__(self, context: LossContext) -> None:
         super().__init__(context)

@@ -20,6 +20,7 @@ class Contrastive(Loss):
     """
 
     anchored = True
+    taught = True
 
     def forward(self, inputs: LossInputs) -> Tensor:
         taught = taught_of(inputs, "the contrastive loss")

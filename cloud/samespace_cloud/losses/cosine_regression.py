@@ -12,6 +12,7 @@ class CosineRegression(Loss):
     """Mean of 1 - cosine; needs no labels."""
 
     anchored = True
+    taught = True
 
     def forward(self, inputs: LossInputs) -> Tensor:
         taught = taught_of(inputs, "cosine regression")

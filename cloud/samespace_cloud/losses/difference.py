@@ -27,6 +27,7 @@ class DifferenceDistillation(Loss):
     """
 
     anchored = True
+    taught = True
 
     def forward(self, inputs: LossInputs) -> Tensor:
         taught = taught_of(inputs, "distillation of differences")

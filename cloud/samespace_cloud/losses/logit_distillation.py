@@ -15,6 +15,8 @@ class LogitDistillation(Loss):
     """KL between what the cloud's classifier says of the cloud's vector and what a classifier of
     the student's own says of the student's."""
 
+    taught = True
+
     def __init__(self, context: LossContext) -> None:
         super().__init__(context)
         if context.cloud_classifier is None:

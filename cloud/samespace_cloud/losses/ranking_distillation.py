@@ -17,6 +17,7 @@ class RankingDistillation(Loss):
     """
 
     anchored = True
+    taught = True
 
     def __init__(self, context: LossContext) -> None:
         super().__init__(context)

@@ -13,6 +13,8 @@ from samespace_cloud.losses._base import Loss, LossInputs, taught_of
 class RelationalDistillation(Loss):
     """Huber loss between the distances of all pairs of the batch, each divided by its mean."""
 
+    taught = True
+
     def forward(self, inputs: LossInputs) -> Tensor:
         taught = taught_of(inputs, "relational distillation")
         return F.smooth_l1_loss(_relative(F.normalize(inputs.embedding)), _relative(taught))
