@@ -75,7 +75,9 @@ class Group:
     data: Path
     out: Path
     _datasets: dict[str, Dataset] = field(default_factory=dict)
-    _vectors: dict[tuple[str, str, int], Vectors] = field(default_factory=dict)
+    _vectors: dict[tuple[str, str, int], tuple[EmbeddingModel, Vectors]] = field(
+        default_factory=dict
+    )
 
     @property
     def tasks(self) -> list[Task]:
@@ -117,14 +119,10 @@ class Group:
 
     def measure(self, query: EmbeddingModel, gallery: EmbeddingModel, task: Task) -> Measured:
         """M(query, gallery) on a task's test part, with pictures resized as the models ask."""
-        data = self.dataset(task.name)
-        names = sorted({i.label for i in (*data.queries, *data.gallery)})
-        code = {n: i for i, n in enumerate(names)}
         ranking = metrics.rank(
-            self._embedded(query, task, "query"),
-            self._embedded(gallery, task, "gallery"),
-            np.array([code[i.label] for i in data.queries], np.int64),
-            np.array([code[i.label] for i in data.gallery], np.int64),
+            self.embedded(query, task, "query"),
+            self.embedded(gallery, task, "gallery"),
+            *self.codes(task),
         )
         return Measured(ranking.hits(1), ranking.average_precision)
 
@@ -137,8 +135,8 @@ class Group:
         width: int | None = None,
     ) -> float:
         """R@1 with hub correction from a bank, or of vectors cut to their first coordinates."""
-        q = self._embedded(query, task, "query")[:, :width]
-        g = self._embedded(gallery, task, "gallery")[:, :width]
+        q = self.embedded(query, task, "query")[:, :width]
+        g = self.embedded(gallery, task, "gallery")[:, :width]
         q = q / np.linalg.norm(q, axis=1, keepdims=True)
         g = g / np.linalg.norm(g, axis=1, keepdims=True)
         scores = q @ g.T
@@ -157,21 +155,33 @@ class Group:
         vectors: Vectors = embed_pictures(model, pictures, torch.device("cpu")).numpy()
         return vectors
 
+    def codes(self, task: Task) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Labels of a task's queries and gallery, as numbers."""
+        data = self.dataset(task.name)
+        names = sorted({i.label for i in (*data.queries, *data.gallery)})
+        code = {n: i for i, n in enumerate(names)}
+        sides = (data.queries, data.gallery)
+        queries, gallery = (np.array([code[i.label] for i in s], np.int64) for s in sides)
+        return queries, gallery
+
     def labels(self, task: Task) -> NDArray[np.int64]:
         names = [i.label for i in self.dataset(task.name).queries]
         return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
-    def _embedded(self, model: EmbeddingModel, task: Task, side: str) -> Vectors:
+    def embedded(self, model: EmbeddingModel, task: Task, side: str) -> Vectors:
+        """Unit vectors of a task's `query` or `gallery` pictures, by the model used last."""
         key = (task.name, side, id(model))
         if key in self._vectors:
-            return self._vectors[key]
-        for old in [k for k in self._vectors if k[2] not in (id(model), id(self.cloud.model))]:
-            del self._vectors[old]
+            return self._vectors[key][1]
+        cloud = self.cloud.model if "cloud" in self.__dict__ else None  # not to train it for this
+        held = {id(model), id(cloud)}
+        self._vectors = {k: v for k, v in self._vectors.items() if k[2] in held}
         data = self.dataset(task.name)
         items = data.queries if side == "query" else data.gallery
         pictures = decoded(data, items, model.config.resize, self.out / self.name / "test")
         vectors: Vectors = embed_pictures(model, pictures, torch.device("cpu")).numpy()
-        self._vectors[key] = vectors
+        # With the model itself: the next one must not get its id, and so its vectors.
+        self._vectors[key] = (model, vectors)
         return vectors
 
 
