@@ -39,6 +39,11 @@ LOSSES: Mapping[str, tuple[tuple[str, float], ...]] = {
         ("regression-alleviating", _REGRESSION),
     ),
     f"BCT, {_WIDER} numbers": (("cosface", 1.0), ("frozen-classifier", 1.0)),
+    f"BCT, {_WIDER} numbers, gallery-aware": (
+        ("cosface", 1.0),
+        ("frozen-classifier", 1.0),
+        ("cosine-regression", 4.0),
+    ),
 }
 """Trainings of the new model that look at the old one, by name."""
 
@@ -157,7 +162,8 @@ def _trained(
     dim = _WIDER if str(_WIDER) in name else config.model.dim
     how = replace(config, losses=LOSSES[name], model=replace(config.model, dim=dim))
     safe = name.replace(",", "").replace(" ", "-")
-    return _kept(folder / safe, lambda to: train_upgrade(data, how, old, to))
+    aware = "gallery-aware" in name
+    return _kept(folder / safe, lambda to: train_upgrade(data, how, old, to, gallery_aware=aware))
 
 
 def _kept(folder: Path, train: Callable[[Path], Checkpoint]) -> Checkpoint:

@@ -35,6 +35,7 @@ def train_upgrade(
     folder: str | Path,
     *,
     rows: Rows = "old",
+    gallery_aware: bool = False,
     progress: Progress = lambda stage, done, total: None,
 ) -> Checkpoint:
     """Train a cloud model into the space of the one that it replaces.
@@ -53,6 +54,9 @@ def train_upgrade(
             with labels (`LabelledVectors`).
         folder: for checkpoint, log and what a stopped training resumes from.
         rows: see `samespace_cloud.frozen.frozen_rows`.
+        gallery_aware: also learn where the old model sees the gallery's pictures, without their
+            labels: whoever has its vectors has those. Losses that look at old vectors learn from
+            them. Report it as a setting of its own.
         progress: is told the stage and how much of how much is done.
 
     Returns the checkpoint, which is also written to `folder`. As wide as the old model, it lives
@@ -62,9 +66,9 @@ def train_upgrade(
     """
     folder = Path(folder)
     teacher = teacher_of(old)
-    _check(config, teacher)
+    _check(config, teacher, gallery_aware)
     model = _begin(config, teacher)
-    teaching = _prepare(dataset, config, teacher, folder, progress)
+    teaching = _prepare(dataset, config, teacher, folder, gallery_aware, progress)
     material, views = teaching.material, teaching.views
     frozen = frozen_rows(teacher, rows, material, views.taught, config, folder, progress)
     held = replace(
@@ -81,7 +85,7 @@ def train_upgrade(
 
     trainer = Trainer(
         students,
-        views,
+        teaching.everything,
         teaching.labels,
         config,
         folder,
@@ -102,6 +106,10 @@ def train_upgrade(
         + (f", by its first {teacher.dim} numbers" if wider else ""),
         "old classifier": str(frozen),
     }
+    if gallery_aware:
+        notes["gallery-aware"] = (
+            "yes: it was also taught with the gallery's pictures, without labels"
+        )
     if config.init == "cloud":
         notes["started"] = "from the old model's own weights"
     checkpoint = Checkpoint(
@@ -119,7 +127,7 @@ def train_upgrade(
     return checkpoint
 
 
-def _check(config: TrainConfig, old: Teacher) -> None:
+def _check(config: TrainConfig, old: Teacher, gallery_aware: bool) -> None:
     """Refuse what cannot end in the old model's space, and settings that would be ignored."""
     dim = config.model.dim
     if dim < old.dim:
@@ -146,6 +154,11 @@ def _check(config: TrainConfig, old: Teacher) -> None:
             "mixed_views, steady and teacher_view are for losses that look at the old model's "
             f"vectors; {', '.join(names)} do not"
         )
+    if gallery_aware and not taught:
+        raise ConfigError(
+            "the gallery's pictures teach without labels, through losses that look at the old "
+            f"model's vectors; {', '.join(names)} do not. Add cosine-regression"
+        )
     if taught and not old.embeds:
         raise ConfigError(
             f"{', '.join(taught)}: {old.about}, say nothing of where other pictures lie; leave it "
@@ -167,12 +180,23 @@ def _begin(config: TrainConfig, old: Teacher) -> EmbeddingModel:
 
 
 def _prepare(
-    dataset: Dataset, config: TrainConfig, old: Teacher, folder: Path, progress: Progress
+    dataset: Dataset,
+    config: TrainConfig,
+    old: Teacher,
+    folder: Path,
+    gallery_aware: bool,
+    progress: Progress,
 ) -> Teaching:
     """What is learnt from. The old model embeds the views only where a loss looks at that."""
     if any(loss_class(name).taught for name, _ in config.losses):
         return prepare_teaching(
-            dataset, config, old, folder, hold_out_unseen=False, progress=progress
+            dataset,
+            config,
+            old,
+            folder,
+            unlabelled=dataset.gallery if gallery_aware else (),
+            hold_out_unseen=False,
+            progress=progress,
         )
     material = read_material(dataset, config, folder, progress)
     size, seed = config.model.input_size, config.augmentation_seed

@@ -240,6 +240,22 @@ def test_a_wider_model_has_room_of_its_own(
         old.prefix(8)
 
 
+def test_the_gallerys_own_pictures_help_to_keep_the_old_space(
+    data: Dataset, old: Checkpoint, wide: Checkpoint, tmp_path: Path
+) -> None:
+    """Their labels are not read: those of the test part are never trained on."""
+    losses = (*COMPATIBLE, ("cosine-regression", 1.0))
+    config = replace(NEW, losses=losses, model=replace(NEW.model, dim=24))
+    taught = train_upgrade(data, config, old, tmp_path / "aligned")
+    aware = train_upgrade(data, config, old, tmp_path / "aware", gallery_aware=True)
+    by = [found(data, c.prefix(DIM), old) for c in (wide, taught, aware)]
+    assert by[2] > max(by[:2]) + 0.05
+    assert found(data, aware, aware) > 0.8
+    assert aware.card["gallery-aware"].startswith("yes")
+    with pytest.raises(ConfigError, match="gallery's pictures teach without labels"):
+        train_upgrade(data, NEW, old, tmp_path / "x", gallery_aware=True)
+
+
 def test_each_loss_sees_the_coordinates_that_it_is_for() -> None:
     generator = torch.Generator().manual_seed(0)
     rows = F.normalize(torch.randn(5, 4, generator=generator))

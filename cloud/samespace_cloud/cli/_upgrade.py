@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from samespace_cloud.config import TrainConfig
     from samespace_cloud.teacher import Teacher
 
-_ONLY_WITH = ("influence", "regression", "rows", "from_old")
+_ONLY_WITH = ("influence", "alignment", "regression", "rows", "from_old", "gallery_aware")
 _ONLY_WITHOUT = ("lda_head", "lda_prior", "deploy_size")
 
 
@@ -37,6 +37,16 @@ def upgrade_options(command: Any) -> Any:
         ),
         click.option(
             "--influence", type=float, help="Weight of OLD's classifier, frozen.  [default: 1]"
+        ),
+        click.option(
+            "--alignment",
+            type=float,
+            help="Weight of OLD's vector of the same view.  [default: 0; gallery-aware: 1]",
+        ),
+        click.option(
+            "--gallery-aware",
+            is_flag=True,
+            help="Learn where OLD sees the gallery's pictures, too, without their labels.",
         ),
         click.option(
             "--regression",
@@ -91,15 +101,20 @@ def upgrade_config(
     from samespace_edge import ConfigError
 
     influence = 1.0 if values["influence"] is None else values["influence"]
+    alignment = values["alignment"]
+    if alignment is None:
+        alignment = 1.0 if values["gallery_aware"] else 0.0
     terms = (
         *(given["losses"] or (("cosface", 1.0),)),
         ("frozen-classifier", influence),
+        ("cosine-regression", alignment),
         ("regression-alleviating", values["regression"] or 0.0),
     )
     if any(weight < 0 for _, weight in terms):
-        raise ConfigError("--influence and --regression are weights, 0 or more")
+        raise ConfigError("--influence, --alignment and --regression are weights, 0 or more")
     losses = tuple((name, weight) for name, weight in terms if weight)
-    named = given["losses"] or values["influence"] is not None or values["regression"] is not None
+    weights = ("influence", "alignment", "regression")
+    named = given["losses"] or any(values[w] is not None for w in weights)
     given = given | {"losses": losses if named else None}
     if values["from_old"]:
         if given["init"]:

@@ -64,6 +64,8 @@ def cloud(
     role: str,
     compatible_with: str | None,
     influence: float | None,
+    alignment: float | None,
+    gallery_aware: bool,
     regression: float | None,
     rows: Literal["old", "means"] | None,
     from_old: bool,
@@ -85,7 +87,14 @@ def cloud(
     from samespace_cloud.upgrade import train_upgrade
 
     own = {"lda_head": lda_head, "lda_prior": lda_prior, "deploy_size": deploy_size}
-    kept = {"influence": influence, "regression": regression, "rows": rows, "from_old": from_old}
+    kept = {
+        "influence": influence,
+        "alignment": alignment,
+        "gallery_aware": gallery_aware,
+        "regression": regression,
+        "rows": rows,
+        "from_old": from_old,
+    }
     check_options(compatible_with, role, {**own, **kept})
     given = {
         "losses": ((loss, 1.0),) if loss else None,
@@ -98,7 +107,15 @@ def cloud(
         old = old_from(compatible_with, data)
         config = upgrade_config(old, kept, given, settings)
         with progress_bar() as progress:
-            upgraded = train_upgrade(data, config, old, out, rows=rows or "old", progress=progress)
+            upgraded = train_upgrade(
+                data,
+                config,
+                old,
+                out,
+                rows=rows or "old",
+                gallery_aware=gallery_aware,
+                progress=progress,
+            )
         print_upgrade(upgraded, old, out, as_json)
         return
     defaults = {"model": model_settings("lite0-trunk", 96), "losses": (("cosface", 1.0),)}
