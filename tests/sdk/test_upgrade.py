@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from samespace import Dataset, Embedder, Gallery, ModelIdentity
+from samespace import Certificate, Dataset, Embedder, Gallery, ModelIdentity
 from samespace.cli._root import run as samespace
 from samespace.gallery import GivenVectors, Pictures, UpgradeOrder
 from samespace.verification import verify, write_certificates
 from samespace_edge import (
     ConfigError,
     DataError,
+    Fingerprint,
     GalleryBusyError,
     GalleryDamagedError,
     GalleryError,
@@ -334,6 +335,20 @@ def test_an_upgrade_that_was_ended_by_another_process_stops(
     with pytest.raises(GalleryError, match="was ended meanwhile"):
         gallery.upgrade.run(Slow(new.identity, NAMES, NEW))
     assert set(made_by(gallery).values()) == {"cloud"}
+
+
+def test_once_all_items_are_the_new_models_its_galleries_are_what_counts(
+    gallery: Gallery, new: Embedder, certificate: Path
+) -> None:
+    measured = Certificate.read(certificate)
+    later = replace(new.identity, name="edge of the new one", fingerprint=Fingerprint("5" * 64))
+    proof = replace(measured, query=later, gallery=new.identity)
+    gallery.upgrade.run(given(new), limit=30)
+    with pytest.raises(NotCertifiedError, match="or against the one that made all of its items"):
+        gallery.admit(proof)
+    gallery.upgrade.run(given(new))
+    assert gallery.admit(proof) == later
+    assert len(gallery.search(vectors=OLD[:1], model=later, k=3)[0]) == 3
 
 
 def test_a_vector_that_is_none_sets_its_item_aside(gallery: Gallery, new: Embedder) -> None:

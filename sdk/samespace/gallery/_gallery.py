@@ -194,19 +194,22 @@ class Gallery:
         Args:
             certificate: what a passing `verify` issued, or its file.
 
-        Returns the admitted model. Raises `CertificateError` for one that was changed or did not
-        pass, `NotCertifiedError` for one of another space.
+        It has to say that the model retrieves in galleries of the anchor, or of the model that
+        made every item here, as after an upgrade. Returns the admitted model. Raises
+        `CertificateError` for one that was changed or did not pass, `NotCertifiedError` for one of
+        another space or of another model's galleries.
         """
         if not isinstance(certificate, Certificate):
             certificate = Certificate.read(certificate)
         query, gallery = certificate.query, certificate.gallery
         with self._lock:
-            if not self._admitted(gallery) or not gallery.is_anchor or query.space != self.space:
+            if not self._speaks_of(gallery) or query.space != self.space:
                 anchors = ", ".join(str(m) for m in self.admitted if m.is_anchor)
                 raise NotCertifiedError(
                     f"the certificate says that {query}, of space {query.space.short}…, retrieves "
                     f"in galleries of {gallery}; gallery {self.name!r} is anchored by {anchors}. "
-                    "Verify the bundle against that model."
+                    "Verify the bundle against that model, or against the one that made all of "
+                    "its items."
                 )
             if query.dim != self.dim:
                 raise DimensionError(
@@ -217,8 +220,13 @@ class Gallery:
             self._load_models()
         return query
 
-    def _admitted(self, identity: ModelIdentity) -> bool:
-        return (identity.fingerprint.hex, identity.variant_sha256) in self._models
+    def _speaks_of(self, maker: ModelIdentity) -> bool:
+        """Whether what retrieves in galleries of `maker` does so in this one."""
+        key = (maker.fingerprint.hex, maker.variant_sha256)
+        if key not in self._models:
+            return False
+        items = self._store.count_by_model()
+        return maker.is_anchor or (bool(items) and set(items) == {self._models[key][0]})
 
     def _load_models(self) -> None:
         found = {}
