@@ -77,13 +77,13 @@ def teaching(group: Group, seeds: list[int]) -> Iterator[Run]:
     for seed in seeds[:1]:
         best = best_config(model, group.canvas, seed, EPOCHS[group.name][80])
         changes = {
-            "targets as they are": replace(best, steady=0.0),
-            "from ImageNet weights": replace(best, init="imagenet"),
-            "half as long": replace(best, epochs=EPOCHS[group.name][80] // 2),
-            "twice as long": replace(best, epochs=EPOCHS[group.name][80] * 2),
-            "nested widths 32 and 64": replace(best, nested=(32, 64)),
             "the same network at 48 px": replace(best, model=replace(model, input_size=48)),
             "the cloud's network at 32 px": replace(best, model=ModelConfig("lite2-trunk", 32)),
+            "half as long": replace(best, epochs=EPOCHS[group.name][80] // 2),
+            "from ImageNet weights": replace(best, init="imagenet"),
+            "targets as they are": replace(best, steady=0.0),
+            "twice as long": replace(best, epochs=EPOCHS[group.name][80] * 2),
+            "nested widths 32 and 64": replace(best, nested=(32, 64)),
         }
         for name, config in changes.items():
             more = {"ratio": 80}
