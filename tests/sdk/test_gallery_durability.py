@@ -396,3 +396,67 @@ def test_read_only_sees_what_a_killed_writer_left(
         done = [int(process.stdout.readline()) for _ in range(5)]
     with Gallery.open(path, read_only=True) as gallery:
         assert len(gallery.get([f"w{batch}-0" for batch in done])) == 5
+
+
+STEP_BY_STEP = """
+    import sys
+    import numpy as np
+    from samespace import Embedder, Gallery
+    path, bundle = sys.argv[1:]
+    model = Embedder(bundle).identity
+    with Gallery.open(path) as gallery:
+        print("opened", flush=True)
+        for n, _ in enumerate(sys.stdin):
+            gallery.add([f"s{n}"], vectors=np.ones((1, model.dim), "f"), model=model)
+            print("added", flush=True)
+"""
+
+
+def test_who_opens_and_closes_meanwhile_takes_nothing_from_a_writer(
+    path: Path, cloud: Embedder, bundles: dict[str, Path]
+) -> None:
+    """SQLite's locks are the process's: closing any handle on the file would drop them, and who
+    closes next would take the log away, with all that is written to it afterwards."""
+    command = [
+        sys.executable,
+        "-c",
+        textwrap.dedent(STEP_BY_STEP),
+        str(path),
+        str(bundles["cloud"]),
+    ]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stdout.readline() == "opened\n"
+        for n in range(4):
+            with Gallery.open(path) as other:
+                assert len(other) == 2000 + n
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "added\n"
+        process.kill()
+    with Gallery.open(path) as gallery:
+        assert len(gallery) == 2004
+        assert len(gallery.get([f"s{n}" for n in range(4)])) == 4
+
+
+def test_two_galleries_of_one_process_do_not_drop_each_others_locks(
+    path: Path, cloud: Embedder, bundles: dict[str, Path]
+) -> None:
+    with Gallery.open(path) as one:
+        for _ in range(2):
+            with Gallery.open(path) as two:
+                assert len(two) == 2000
+        code = textwrap.dedent("""
+            import sys
+            from samespace import Gallery
+            with Gallery.open(sys.argv[1]) as gallery:
+                assert len(gallery) == 2000
+        """)
+        subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+        one.add(["later"], vectors=vectors(1), model=cloud)
+        assert (path / "gallery.db-wal").exists(), "the log is still the one that everybody has"
+        with Gallery.open(path) as two:
+            assert "later" in two

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import zlib
 from pathlib import Path
 
@@ -17,6 +18,61 @@ def file_crc(path: Path) -> int:
         while block := file.read(1 << 22):
             crc = zlib.crc32(block, crc)
     return crc
+
+
+class _Handles:
+    """Reads databases without taking SQLite's locks from it.
+
+    A lock on a file belongs to the process, and closing any handle on the file drops it ("How To
+    Corrupt An SQLite Database File", section 2.2). Who opened the database next would then think
+    himself alone, and take the log away under us, with all that we go on to write to it. So a
+    handle on a database that this process has open is closed only after the database.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users: dict[tuple[int, int], int] = {}
+        self._waiting: dict[tuple[int, int], list[int]] = {}
+
+    def opened(self, path: Path) -> tuple[int, int]:
+        """Note that SQLite has the database open; returns what to give to `closed`."""
+        file = _file(os.stat(path))
+        with self._lock:
+            self._users[file] = self._users.get(file, 0) + 1
+        return file
+
+    def closed(self, file: tuple[int, int]) -> None:
+        """Note that SQLite has closed it."""
+        with self._lock:
+            self._users[file] -= 1
+            if not self._users[file]:
+                del self._users[file]
+                for handle in self._waiting.pop(file, []):
+                    os.close(handle)
+
+    def crc(self, path: Path) -> int:
+        """CRC32 of a database."""
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        try:
+            crc = 0
+            while block := os.read(handle, 1 << 22):
+                crc = zlib.crc32(block, crc)
+            return crc
+        finally:
+            file = _file(os.fstat(handle))
+            with self._lock:
+                if file in self._users:
+                    self._waiting.setdefault(file, []).append(handle)
+                else:
+                    os.close(handle)
+
+
+def _file(stat: os.stat_result) -> tuple[int, int]:
+    return stat.st_dev, stat.st_ino
+
+
+HANDLES = _Handles()
+"""Of this process."""
 
 
 class FileSum:
@@ -40,7 +96,7 @@ class FileSum:
         noted = self._read()
         if self.log_left() or not noted or not self._stamp().items() <= noted.items():
             return None
-        return file_crc(self._path) == noted.get("crc")
+        return HANDLES.crc(self._path) == noted.get("crc")
 
     def write(self) -> None:
         """Note the database as it is now, unless somebody has it open."""
@@ -49,7 +105,7 @@ class FileSum:
         stamp = self._stamp()
         if stamp.items() <= self._read().items():
             return
-        value = {**stamp, "crc": file_crc(self._path)}
+        value = {**stamp, "crc": HANDLES.crc(self._path)}
         if self._stamp() != stamp or self._log.exists():
             return  # somebody came in between
         temporary = self._note.with_name(f".{_SUM}.{os.getpid()}")

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from samespace.gallery._checksum import FileSum
+from samespace.gallery._checksum import HANDLES, FileSum
 from samespace.gallery._schema import CORRECTED, SCHEMA, SIDE, TABLES, UPGRADE, UPGRADED
 from samespace_edge import (
     GalleryBusyError,
@@ -67,6 +67,7 @@ class Store:
                 isolation_level=None,
                 check_same_thread=False,
             )
+        self._file = HANDLES.opened(self.path)
         try:
             with self.errors():
                 if not read_only:
@@ -76,6 +77,7 @@ class Store:
             self._check_version()
         except BaseException:
             self._db.close()
+            HANDLES.closed(self._file)
             raise
 
     @staticmethod
@@ -167,6 +169,7 @@ class Store:
                     self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         finally:
             self._db.close()
+            HANDLES.closed(self._file)
         if not self.read_only:
             # Only a database that nobody else has open is left without a log.
             with contextlib.suppress(OSError):
