@@ -213,9 +213,10 @@ def lift(path: str, new: str, adapter: str, anchor: str, certificate: str, as_js
       samespace adapter fit --source-bundle old.bundle --target-bundle new.bundle \\
         --data manifest.csv --out old-new.adapter
       samespace adapter bundle old.bundle old-new.adapter lifted.bundle
-      samespace verify --query lifted.bundle --gallery new.bundle --data manifest.csv --out report
+      samespace verify --query lifted.bundle --gallery new.bundle --baseline old.bundle \\
+        --data manifest.csv --out report
       samespace upgrade lift shop shop-new --adapter old-new.adapter --anchor new.bundle \\
-        --certificate report/lifted.certificate.json
+        --certificate report/lifted-*.certificate.json
     """
     with Gallery.open(path) as gallery, progress_bar() as progress:
         how = Adapter.read(adapter)

@@ -382,14 +382,8 @@ class Gallery:
         Raises `UnknownIdError`, `ConfigError`, `DimensionError`, and the embedder's errors.
         """
         ids = checked_ids(ids)
-        if (vectors is None) == (images is None):
-            raise ConfigError("give either vectors or images")
-        if images is not None:
-            if not isinstance(model, Embedder):
-                raise ConfigError("images are embedded by an Embedder; model only names one")
-            vectors = model.embed(images)
         identity = identity_of(model)
-        table = side_vectors(vectors, identity, len(ids))
+        table = side_vectors(_given(model, vectors, images), identity, len(ids))
         with self._lock, self._store.writing():
             self._existing(ids)
             self._side.put(identity, ids, table)
@@ -516,13 +510,10 @@ class Gallery:
         width: int | None = None,
     ) -> Vectors:
         """Unit vectors (N, D), or prefixes (N, width), from vectors or from images."""
-        if (vectors is None) == (images is None):
-            raise ConfigError("give either vectors or images")
+        given = _given(model, vectors, images)
         if images is not None:
-            if not isinstance(model, Embedder):
-                raise ConfigError("images are embedded by an Embedder; model only names one")
-            vectors = model.embed(images)[:, :width]
-        return unit_vectors(vectors, self.dim, self.name, names, width)
+            given = given[:, :width]
+        return unit_vectors(given, self.dim, self.name, names, width)
 
     # reading
 
@@ -636,3 +627,18 @@ class Gallery:
             rows = list(self._store.rows())
         write_export(Path(path), rows, models, self.dim)
         return len(rows)
+
+
+def _given(
+    model: Embedder | ModelIdentity,
+    vectors: Vectors | None,
+    images: Sequence[ImageSource] | None,
+) -> Vectors:
+    """The vectors (N, D) that a caller gave, or those of the images that he gave instead."""
+    if images is None and vectors is not None:
+        return vectors
+    if images is None or vectors is not None:
+        raise ConfigError("give either vectors or images")
+    if not isinstance(model, Embedder):
+        raise ConfigError("images are embedded by an Embedder; model only names one")
+    return model.embed(images)
