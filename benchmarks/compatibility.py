@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,7 +45,10 @@ EPOCHS = {
 
 TABLE_EPOCHS = 8
 POOL = (2500, 10000)
-TAU_SEEDS = (0, 1)
+SEARCHES = {80: (0, 1, 2), 40: (0,), 20: (0,)}
+"""Seeds of the searches, by cost ratio."""
+
+TAU_SEEDS = {80: (0, 1), 40: (), 20: ()}
 
 
 def ratios(group: Group, seeds: list[int]) -> Iterator[Run]:
@@ -107,16 +111,18 @@ def pool(group: Group, seeds: list[int]) -> Iterator[Run]:
 
 
 def architectures(group: Group, seeds: list[int]) -> Iterator[Run]:
-    """A search at 80x for every seed, and what it found beside networks made by hand."""
-    searched, rows = {}, []
-    for seed in seeds:
-        found, other, seconds = find(group, 80, seed)
-        searched[seed] = found
-        trained = alone(group, 80, seed, found) if seed in TAU_SEEDS else []
-        rows += search_rows(group, 80, seed, found, other, seconds, trained)
-    notes = [f"{group.name}, budget: 1/80 of the cloud model's multiply-accumulates."]
+    """What searches found, beside networks made by hand; each search is trained from its seed."""
+    rows: list[dict[str, Any]] = []
+    for ratio, some in SEARCHES.items():
+        searched = {}
+        for seed in (s for s in some if s in seeds):
+            found, other, seconds = find(group, ratio, seed)
+            searched[seed] = found
+            trained = alone(group, ratio, seed, found) if seed in TAU_SEEDS[ratio] else []
+            rows += search_rows(group, ratio, seed, found, other, seconds, trained)
+        yield from runs(group, ratio, searched, searched)
+    notes = [f"{group.name}, budgets: 1/80, 1/40 and 1/20 of the cloud model's MACs."]
     write("search", SEARCH_COLUMNS, rows, seeds=seeds, notes=notes)
-    yield from runs(group, 80, searched, seeds)
 
 
 PARTS = {

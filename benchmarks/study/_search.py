@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -29,15 +29,18 @@ from samespace_cloud.views import embed_pictures
 SUBNETWORKS = 20
 """Trained alone, to compare with what the supernet says of them."""
 
-SIZES = (24, 32, 40, 48)
+SIZES = {80: (24, 32, 40, 48), 40: (32, 40, 48, 64), 20: (32, 40, 48, 64)}
+"""Inputs that may be chosen, by cost ratio."""
+
 _VAL_SHARE = 0.25
 _EPOCHS = 24
 _ALONE_EPOCHS = 8
 _TRAINED_EPOCHS = 32
-_HAND_MADE = {"shufflenetv2": 32, "mobilenetv2": 32, "mobilenetv3-small": 32}
+_HAND_MADE = ("shufflenetv2", "mobilenetv2", "mobilenetv3-small")
+_HAND_MADE_SIZE = {80: 32, 40: 48, 20: 48}
 
 
-def nas_config(group: Group, ratio: float, seed: int) -> NasConfig:
+def nas_config(group: Group, ratio: int, seed: int) -> NasConfig:
     """The search of the study."""
     train = replace(
         edge_config(ModelConfig("lite2-trunk", 48), group.canvas, seed, _EPOCHS),
@@ -48,7 +51,7 @@ def nas_config(group: Group, ratio: float, seed: int) -> NasConfig:
     )
     return NasConfig(
         train,
-        sizes=SIZES,
+        sizes=SIZES[ratio],
         widths=(0.5, 0.75),
         rule="uniform",
         train_within=2.0,
@@ -59,9 +62,9 @@ def nas_config(group: Group, ratio: float, seed: int) -> NasConfig:
     )
 
 
-def find(group: Group, ratio: float, seed: int) -> tuple[SearchResult, SearchResult, float]:
+def find(group: Group, ratio: int, seed: int) -> tuple[SearchResult, SearchResult, float]:
     """What evolution and random search find, and the seconds that the search took."""
-    folder = group.out / group.name / f"nas-{ratio:g}x-{seed}"
+    folder = group.out / group.name / f"nas-{ratio}x-{seed}"
     config = nas_config(group, ratio, seed)
     timed = folder / "seconds.txt"
     before = seconds(folder) if (folder / "supernet.safetensors").exists() else 0.0
@@ -75,12 +78,12 @@ def find(group: Group, ratio: float, seed: int) -> tuple[SearchResult, SearchRes
     return found, at_random, float(timed.read_text())
 
 
-def alone(group: Group, ratio: float, seed: int, found: SearchResult) -> list[dict[str, Any]]:
+def alone(group: Group, ratio: int, seed: int, found: SearchResult) -> list[dict[str, Any]]:
     """Train some of the candidates by themselves, and put both scores side by side.
 
     They are the first generation, which was drawn at random.
     """
-    folder = group.out / group.name / f"nas-{ratio:g}x-{seed}"
+    folder = group.out / group.name / f"nas-{ratio}x-{seed}"
     config = nas_config(group, ratio, seed)
     space = SPACES["elastic"].space(config, group.cloud)
     rows = []
@@ -142,7 +145,7 @@ def taus(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def runs(
-    group: Group, ratio: int, found: dict[int, SearchResult], seeds: list[int]
+    group: Group, ratio: int, found: Mapping[int, SearchResult], seeds: Iterable[int]
 ) -> Iterator[Run]:
     """What the searches found and networks made by hand, at equal MACs, trained alike.
 
@@ -157,7 +160,8 @@ def runs(
         searched = ModelConfig(best.backbone, best.input_size)
         train = best_config(searched, group.canvas, seed, _TRAINED_EPOCHS)
         yield Run("architectures", f"searched, {ratio}x", group.name, train, more=more)
-        for name, size in _HAND_MADE.items():
+        for name in _HAND_MADE:
+            size = _HAND_MADE_SIZE[ratio]
             model = ModelConfig(scaled_to(name, mmacs, size), size)
             # From nothing they would need longer; mobilenetv2 takes what fits of the cloud's.
             init = "cloud" if name == "mobilenetv2" else "random"
@@ -169,6 +173,7 @@ SEARCH_COLUMNS = {
     "kind": "evolution: the Pareto front of what evolution scored; random: of as many candidates at"
     " random; alone: candidates that were also trained by themselves; tau: Kendall's tau between"
     " the scores of those in the supernet and after training; seconds: what it took",
+    "ratio": "the budget: the cloud model's multiply-accumulates over this",
     "seed": "of the search",
     "name": "of the reward, or of what was timed",
     "mmacs": "millions of multiply-accumulates for one query",
@@ -182,7 +187,7 @@ SEARCH_COLUMNS = {
 
 def search_rows(
     group: Group,
-    ratio: float,
+    ratio: int,
     seed: int,
     found: SearchResult,
     other: SearchResult,
@@ -198,7 +203,7 @@ def search_rows(
     """
     config = nas_config(group, ratio, seed)
     space = SPACES["elastic"].space(config, group.cloud)
-    empty = dict.fromkeys(SEARCH_COLUMNS) | {"seed": seed}
+    empty = dict.fromkeys(SEARCH_COLUMNS) | {"ratio": ratio, "seed": seed}
     rows: list[dict[str, Any]] = []
     for kind, result in (("evolution", found), ("random", other)):
         for candidate in result.pareto():

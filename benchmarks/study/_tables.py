@@ -185,41 +185,43 @@ def widths_table(result: Result) -> str:
 def search_table(result: Result) -> str:
     """Rank correlation, what the searches took, and both Pareto fronts."""
     rows = result["rows"]
-    seeds = list(dict.fromkeys(r["seed"] for r in rows))
-    values = {(r["kind"], r["name"], r["seed"]): r["value"] for r in rows if r["value"] is not None}
-    names = list(dict.fromkeys((kind, name) for kind, name, _ in values))
-    by_seed = [
+    searches = list(dict.fromkeys((r["ratio"], r["seed"]) for r in rows))
+    first = searches[0]
+    values = {
+        (r["kind"], r["name"], r["ratio"], r["seed"]): r["value"]
+        for r in rows
+        if r["value"] is not None
+    }
+    names = list(dict.fromkeys((kind, name) for kind, name, *_ in values))
+    by_search = [
         [
             f"tau of {name}" if kind == "tau" else f"{name}, s",
-            *(
-                _number(values.get((kind, name, s)), ".2f" if kind == "tau" else ".0f")
-                for s in seeds
-            ),
+            *(_number(values.get((kind, name, *s)), _FORMS[kind]) for s in searches),
         ]
         for kind, name in names
     ]
+    fronts = {
+        (kind, *s): [r for r in rows if (r["kind"], r["ratio"], r["seed"]) == (kind, *s)]
+        for kind in ("evolution", "random")
+        for s in searches
+    }
     for kind in ("evolution", "random"):
-        front = {s: [r for r in rows if (r["kind"], r["seed"]) == (kind, s)] for s in seeds}
-        best = [max(front[s], key=lambda r: r["supernet"]) for s in seeds]
+        best = [max(fronts[kind, *s], key=lambda r: r["supernet"]) for s in searches]
         cells = (f"{r['supernet']:.3f} at {r['mmacs']:.2f} MMACs" for r in best)
-        by_seed.append([f"best R3 by {kind}", *cells])
-    fronts = [
-        [
-            r["kind"],
-            f"{r['mmacs']:.2f}",
-            f"{r['supernet']:.4f}",
-            str(r["input_size"]),
-        ]
-        for r in rows
-        if r["kind"] in ("evolution", "random") and r["seed"] == seeds[0]
+        by_search.append([f"best R3 by {kind}", *cells])
+    front = [
+        [kind, f"{r['mmacs']:.2f}", f"{r['supernet']:.4f}", str(r["input_size"])]
+        for kind in ("evolution", "random")
+        for r in fronts[kind, *first]
     ]
-    count = sum(r["kind"] == "alone" and r["seed"] == seeds[0] for r in rows) // 3
+    count = sum((r["kind"], r["ratio"], r["seed"]) == ("alone", *first) for r in rows) // 3
+    header = ["search", *(f"{ratio}x, seed {seed}" for ratio, seed in searches)]
     return "\n\n".join(
         [
             f"Kendall's tau is between supernet and stand-alone scores of {count} sub-networks:",
-            markdown(["search", *(f"seed {s}" for s in seeds)], by_seed),
-            f"Pareto fronts of what was scored in the supernet of seed {seeds[0]}:",
-            markdown(["found by", "MMACs", "R3", "input, px"], fronts),
+            markdown(header, by_search),
+            f"Pareto fronts of what was scored in the supernet of {first[0]}x, seed {first[1]}:",
+            markdown(["found by", "MMACs", "R3", "input, px"], front),
             " ".join(result["notes"]),
         ]
     )

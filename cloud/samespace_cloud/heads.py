@@ -68,15 +68,25 @@ def refit(
 
 
 @torch.no_grad()
-def start_head(model: EmbeddingModel, views: Views) -> None:
-    """Begin with the head that comes nearest to the cloud's vectors, given the features."""
-    assert views.taught is not None
+def start_head(model: EmbeddingModel, views: Views, targets: Tensor | None = None) -> None:
+    """Begin with the head that comes nearest to another model's vectors, given the features.
+
+    Args:
+        model: where it is wider than those vectors, its leading coordinates.
+        targets: (N, D) of the pictures, zeros for those without; by default what `views` teaches.
+    """
     count = min(2, views.plain)
     inputs = views.inputs[model.config.input_size]
     x = torch.cat([features(model, inputs[v], torch.device("cpu")) for v in range(count)])
-    weight, bias = fit_ridge(x, views.taught[:count].flatten(0, 1))
-    model.embed.weight.copy_(weight)
-    model.embed.bias.copy_(bias)
+    if targets is None:
+        assert views.taught is not None
+        y = views.taught[:count].flatten(0, 1)
+    else:
+        y = targets.repeat(count, 1)
+    told = y.any(dim=1)
+    weight, bias = fit_ridge(x[told], y[told])
+    model.embed.weight[: len(weight)].copy_(weight)
+    model.embed.bias[: len(bias)].copy_(bias)
 
 
 def anchors(taught: Tensor, labels: Tensor, plain: int) -> Tensor:

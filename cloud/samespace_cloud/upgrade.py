@@ -15,7 +15,7 @@ from samespace_cloud.checkpoint import Checkpoint
 from samespace_cloud.closed_form import class_centres
 from samespace_cloud.config import TrainConfig
 from samespace_cloud.frozen import Rows, frozen_rows
-from samespace_cloud.heads import start_classifier
+from samespace_cloud.heads import start_classifier, start_head
 from samespace_cloud.losses import LossContext, loss_class
 from samespace_cloud.material import Progress, read_material
 from samespace_cloud.model import EmbeddingModel
@@ -46,7 +46,10 @@ def train_upgrade(
 
     Args:
         dataset: its train part is used.
-        config: how. `frozen-classifier` among its losses is the influence term. Where no loss
+        config: how. Its head starts as the ridge regression, on its features, of the old model's
+            vectors where a loss looks at them, or else of the old classifier's rows: from a head
+            at random, what is learnt of the old space holds worse for new labels.
+            `frozen-classifier` among its losses is the influence term. Where no loss
             looks at the old model's vectors, the old model embeds nothing but the validation
             gallery, and the pictures of labels that its classifier lacks. `init='cloud'` starts
             from the old model's weights.
@@ -67,7 +70,7 @@ def train_upgrade(
     folder = Path(folder)
     teacher = teacher_of(old)
     _check(config, teacher, gallery_aware)
-    model = _begin(config, teacher)
+    model, warm = _begin(config, teacher)
     teaching = _prepare(dataset, config, teacher, folder, gallery_aware, progress)
     material, views = teaching.material, teaching.views
     frozen = frozen_rows(teacher, rows, material, views.taught, config, folder, progress)
@@ -78,6 +81,9 @@ def train_upgrade(
         other_classes=frozen.others,
     )
     students = Successor(model, config.losses, teaching.context, held, config.nested)
+    if not warm:
+        rows_of_labels = frozen.classifier[material.labels]
+        start_head(model, views, None if views.taught is not None else rows_of_labels)
     start_classifier(students, views, material)
 
     def validate(averaged: Students) -> Mapping[str, float]:
@@ -166,17 +172,19 @@ def _check(config: TrainConfig, old: Teacher, gallery_aware: bool) -> None:
         )
 
 
-def _begin(config: TrainConfig, old: Teacher) -> EmbeddingModel:
-    """The model to begin with: with `init='cloud'` and the old backbone, with the old head too."""
+def _begin(config: TrainConfig, old: Teacher) -> tuple[EmbeddingModel, bool]:
+    """The model to begin with, and whether it has the old head: with `init='cloud'` and the old
+    backbone."""
     model = new_model(config, old.model)
     if config.init != "cloud" or old.model is None:
-        return model
+        return model, False
     given = old.model.config
-    if (given.backbone, given.folded) == (config.model.backbone, config.model.folded):
+    same = (given.backbone, given.folded) == (config.model.backbone, config.model.folded)
+    if same:
         with torch.no_grad():
             model.embed.weight[: old.dim].copy_(old.model.embed.weight)
             model.embed.bias[: old.dim].copy_(old.model.embed.bias)
-    return model
+    return model, same
 
 
 def _prepare(
