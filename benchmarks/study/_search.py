@@ -35,7 +35,7 @@ SIZES = {80: (24, 32, 40, 48), 40: (32, 40, 48, 64), 20: (32, 40, 48, 64)}
 _VAL_SHARE = 0.25
 _EPOCHS = 24
 _ALONE_EPOCHS = 8
-_TRAINED_EPOCHS = 32
+_TRAINED_EPOCHS = {80: 32, 40: 16, 20: 16}
 _HAND_MADE = ("shufflenetv2", "mobilenetv2", "mobilenetv3-small")
 _HAND_MADE_SIZE = {80: 32, 40: 48, 20: 48}
 
@@ -158,14 +158,16 @@ def runs(
         space = SPACES["elastic"].space(nas_config(group, ratio, seed), group.cloud)
         best = space.decode(found[seed].best.genotype)
         searched = ModelConfig(best.backbone, best.input_size)
-        train = best_config(searched, group.canvas, seed, _TRAINED_EPOCHS)
+        train = best_config(searched, group.canvas, seed, _TRAINED_EPOCHS[ratio])
         yield Run("architectures", f"searched, {ratio}x", group.name, train, more=more)
         for name in _HAND_MADE:
             size = _HAND_MADE_SIZE[ratio]
             model = ModelConfig(scaled_to(name, mmacs, size), size)
             # From nothing they would need longer; mobilenetv2 takes what fits of the cloud's.
             init = "cloud" if name == "mobilenetv2" else "random"
-            train = replace(best_config(model, group.canvas, seed, _TRAINED_EPOCHS), init=init)
+            train = replace(
+                best_config(model, group.canvas, seed, _TRAINED_EPOCHS[ratio]), init=init
+            )
             yield Run("architectures", f"{name}, {ratio}x", group.name, train, more=more)
 
 
