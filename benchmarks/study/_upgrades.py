@@ -85,7 +85,8 @@ UPGRADE_COLUMNS = {
     "new_old_ci": "95 % bootstrap interval, over queries or labels, the wider",
     "above": "new_old less old_old, paired by query and seed",
     "above_ci": "its 95 % interval",
-    "new_new": "R@1 of the new model on both sides",
+    "new_new": "R@1 of the new model on both sides; asked with both: of the mean of old and new"
+    " query vectors, in the new model's gallery",
     "paragon": "R@1 on both sides of the new model trained independently",
     "against_paragon": "new_new less paragon, paired",
     "against_paragon_ci": "its 95 % interval",
@@ -186,6 +187,10 @@ def _measured(group: Group, seed: int, first: bool) -> dict[tuple[str, str], Fou
             own[name] = sides(group, checkpoint.model, task)
             prefix = metrics.shorten(own[name].queries, a.gallery.shape[1])
             found[task.name, name] = compare(prefix, a.gallery, own[name])
+            if name == _LIFTED:
+                both = metrics.joint(a.queries, prefix)
+                named = Sides(both, own[name].gallery)
+                found[task.name, f"{name}, asked with both"] = compare(both, a.gallery, named)
         for name, adapter in back.items():
             found[task.name, name] = compare(adapter.apply(b.queries), a.gallery, b)
         beside = side.vectors(group.dataset(task.name), "gallery", task.name)

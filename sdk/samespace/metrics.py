@@ -113,10 +113,41 @@ def shorten(vectors: NDArray[np.float32], width: int) -> NDArray[np.float32]:
     learning, Kusupati et al. 2022, section 3). Where nothing is left, shorter than 1e-6 of a unit
     vector, the result is zero: its cosine with everything is 0.
     """
-    first = np.ascontiguousarray(vectors[:, :width], np.float32)
-    norms = np.sqrt(np.einsum("nd,nd->n", first, first))[:, None]
-    unit = np.zeros_like(first)
-    np.divide(first, norms, out=unit, where=norms > _NO_LENGTH)
+    return _unit(np.ascontiguousarray(vectors[:, :width], np.float32))
+
+
+def joint(
+    old: NDArray[np.float32], new: NDArray[np.float32], weight: float = 0.5
+) -> NDArray[np.float32]:
+    """Queries asked with two models of one space: (1 - weight) old + weight new, made unit.
+
+    The mean of two cosines is the cosine with their mean, up to a factor of the query: both models
+    are asked with one vector and one search. Whoever can afford the old model beside the new one
+    for the time of an upgrade has fewer negative flips by it (the idea of SLERP between an old and
+    an aligned new query, here without the alignment).
+
+    Args:
+        old, new: unit vectors (N, D) of the same pictures by each model, both in one space. Of a
+            wider new model, its prefix (`shorten`).
+        weight: of the new model, 0 to 1.
+
+    Returns float32 (N, D). Raises `DimensionError` where the shapes differ, `ConfigError` for a
+    weight out of range.
+    """
+    if old.shape != new.shape:
+        raise DimensionError(
+            f"vectors {old.shape} of the old model and {new.shape} of the new one: row i of both "
+            "has to be of the same picture, and as wide; cut the wider ones with metrics.shorten"
+        )
+    if not 0 <= weight <= 1:
+        raise ConfigError(f"weight {weight} of the new model is not between 0 and 1")
+    return _unit(np.asarray((1 - weight) * old + weight * new, np.float32))
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    norms = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))[:, None]
+    unit = np.zeros_like(vectors)
+    np.divide(vectors, norms, out=unit, where=norms > _NO_LENGTH)
     return unit
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from samespace import metrics
+from samespace_edge import ConfigError, DimensionError
 
 
 def unit(angles: list[float]) -> np.ndarray:
@@ -95,3 +96,27 @@ def test_threshold_lets_through_what_it_says() -> None:
 def test_threshold_without_different_pairs() -> None:
     one = unit([0])
     assert np.isnan(metrics.threshold_at_far(one, one, np.array([1]), np.array([1]), 0.01))
+
+
+def test_queries_asked_with_two_models_of_one_space() -> None:
+    old = np.array([[1, 0], [0.6, 0.8], [1, 0]], np.float32)
+    new = np.array([[0, 1], [0.6, 0.8], [-1, 0]], np.float32)
+    half = np.sqrt(0.5)
+    assert metrics.joint(old, new) == pytest.approx(
+        np.array([[half, half], [0.6, 0.8], [0, 0]]), abs=1e-6
+    )
+    assert metrics.joint(old, new, 0) == pytest.approx(old)
+    assert metrics.joint(old, new, 1) == pytest.approx(new)
+    # One search with the joint vector ranks as the mean of two searches' cosines does.
+    rng = np.random.default_rng(0)
+    old, new, gallery = (
+        metrics.shorten(rng.normal(size=(n, 8)).astype(np.float32), 8) for n in (5, 5, 40)
+    )
+    mean = 0.3 * new @ gallery.T + 0.7 * old @ gallery.T
+    asked = metrics.joint(old, new, 0.3)
+    assert asked.dtype == np.float32
+    assert ((asked @ gallery.T).argsort(1) == mean.argsort(1)).all()
+    with pytest.raises(DimensionError, match=r"\(5, 8\) of the old model and \(5, 4\)"):
+        metrics.joint(old, new[:, :4])
+    with pytest.raises(ConfigError, match=r"weight 1\.5 of the new model"):
+        metrics.joint(old, new, 1.5)
