@@ -30,6 +30,7 @@ from benchmarks.study._tables import (
     together_table,
     widths_table,
 )
+from benchmarks.study._upgrade_tables import chain_table, lifting_table, upgrades_table
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -333,12 +334,15 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "family": lambda r: family_table(r) + where(r),
     "search": lambda r: search_table(r) + where(r),
     "together": lambda r: together_table(r) + where(r),
+    "upgrades": lambda r: upgrades_table(r) + "\n\n" + " ".join(r["notes"]) + where(r),
+    "lifting": lifting_table,
+    "upgrade_chain": lambda r: chain_table(r) + "\n\n" + " ".join(r["notes"]) + where(r),
 }
 
 
 # One result may have several tables.
 _OF_THE_STUDY = ("ratios", "losses", "teaching", "pool", "architectures", "widths")
-_RESULT_OF = dict.fromkeys(_OF_THE_STUDY, "compatibility")
+_RESULT_OF = dict.fromkeys(_OF_THE_STUDY, "compatibility") | {"lifting": "upgrades"}
 
 
 def filled(text: str) -> str:

@@ -24,7 +24,8 @@ def _number(value: float | None, form: str = ".3f") -> str:
     return "–" if value is None else format(value, form)
 
 
-def _interval(value: float | None, interval: Sequence[float] | None) -> str:
+def in_points(value: float | None, interval: Sequence[float] | None) -> str:
+    """A difference of shares, bold where its whole interval is above 0."""
     if value is None or interval is None:
         return "–"
     holds = "**" if interval[0] > 0 else ""
@@ -52,7 +53,7 @@ def ratios_table(result: Result) -> str:
                 f"{r['map']:.3f}",
                 _number(None if r["query"] == "edge alone" else r["homogeneous"]),
                 f"{r['gap']:.1f}",
-                _interval(r["above_alone"], r["above_alone_ci"]),
+                in_points(r["above_alone"], r["above_alone_ci"]),
                 _number(r["corrected"]),
                 str(r["seeds"]),
             ]

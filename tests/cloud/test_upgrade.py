@@ -568,9 +568,13 @@ def test_the_command(
         "width": DIM,
     }
     card = Checkpoint.load(out).card
-    assert card["losses"] == "1 cosface + 1 frozen-classifier + 0.5 regression-alleviating"
+    assert card["losses"] == (
+        "1 cosface + 1 frozen-classifier + 8 cosine-regression + 2 contrastive"
+        " + 0.5 regression-alleviating"
+    )
     assert card["started"] == "from the old model's own weights"
-    said = run(*given, "--dim", 20, "--influence", 2, "--out", tmp_path / "cli" / "wide")
+    plain = (*given, "--alignment", 0)
+    said = run(*plain, "--dim", 20, "--influence", 2, "--out", tmp_path / "cli" / "wide")
     made = Checkpoint.load(tmp_path / "cli" / "wide")
     assert made.card["losses"] == "1 cosface + 2 frozen-classifier"
     assert f"space {made.fingerprint.short}…, its own, with all 20 numbers" in said

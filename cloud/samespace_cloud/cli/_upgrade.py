@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _ONLY_WITH = ("influence", "alignment", "regression", "rows", "from_old", "gallery_aware")
 _ONLY_WITHOUT = ("lda_head", "lda_prior", "deploy_size")
+# Chosen on train labels held out of the groceries: benchmarks/upgrades.py.
+_ALIGNMENT, _CONTRASTIVE_SHARE = 8.0, 0.25
 
 
 def upgrade_options(command: Any) -> Any:
@@ -41,7 +43,7 @@ def upgrade_options(command: Any) -> Any:
         click.option(
             "--alignment",
             type=float,
-            help="Weight of OLD's vector of the same view.  [default: 0; gallery-aware: 1]",
+            help="Weight of OLD's vector of the same view.  [default: 8; of vectors in a file: 0]",
         ),
         click.option(
             "--gallery-aware",
@@ -103,11 +105,12 @@ def upgrade_config(
     influence = 1.0 if values["influence"] is None else values["influence"]
     alignment = values["alignment"]
     if alignment is None:
-        alignment = 1.0 if values["gallery_aware"] else 0.0
+        alignment = _ALIGNMENT if old.embeds else 0.0
     terms = (
         *(given["losses"] or (("cosface", 1.0),)),
         ("frozen-classifier", influence),
         ("cosine-regression", alignment),
+        ("contrastive", _CONTRASTIVE_SHARE * alignment),
         ("regression-alleviating", values["regression"] or 0.0),
     )
     if any(weight < 0 for _, weight in terms):
@@ -121,6 +124,8 @@ def upgrade_config(
             raise click.UsageError("--pretrained and --from-old name two starts; name one")
         given["init"] = "cloud"
     defaults = {"model": model_settings("lite0-trunk", 96, old.dim), "losses": losses}
+    if alignment and old.per_view and settings["views"] is None and settings["config"] is None:
+        defaults |= {"views": 7, "mixed_views": 1}
     return config_from(defaults, given, settings)
 
 
