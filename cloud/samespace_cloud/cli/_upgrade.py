@@ -123,7 +123,10 @@ def upgrade_config(
         if given["init"]:
             raise click.UsageError("--pretrained and --from-old name two starts; name one")
         given["init"] = "cloud"
-    defaults = {"model": model_settings("lite0-trunk", 96, old.dim), "losses": losses}
+    defaults: dict[str, Any] = {
+        "model": model_settings("lite0-trunk", 96, old.dim),
+        "losses": losses,
+    }
     if alignment and old.per_view and settings["views"] is None and settings["config"] is None:
         defaults |= {"views": 7, "mixed_views": 1}
     return config_from(defaults, given, settings)
