@@ -32,6 +32,9 @@ SUBNETWORKS = 20
 SIZES = {80: (24, 32, 40, 48), 40: (32, 40, 48, 64), 20: (32, 40, 48, 64)}
 """Inputs that may be chosen, by cost ratio."""
 
+WIDTHS = {80: (0.5, 0.75), 40: (0.5, 0.75), 20: (0.5, 0.75, 1.0)}
+"""Channels that may be chosen, as shares of the cloud's, by cost ratio."""
+
 _VAL_SHARE = 0.25
 _EPOCHS = 24
 _ALONE_EPOCHS = 8
@@ -52,7 +55,7 @@ def nas_config(group: Group, ratio: int, seed: int) -> NasConfig:
     return NasConfig(
         train,
         sizes=SIZES[ratio],
-        widths=(0.5, 0.75),
+        widths=WIDTHS[ratio],
         rule="uniform",
         train_within=2.0,
         population=20,
