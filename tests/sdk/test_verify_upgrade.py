@@ -197,6 +197,33 @@ def test_who_loses_is_counted_and_said(
     assert "In a gallery of new instead of old less is found by old-edge (-0." in verdict(report)
 
 
+def test_asked_with_both_models(
+    report: Report,
+    models: dict[str, Path],
+    data: Dataset,
+    right: dict[tuple[str, str], np.ndarray],
+) -> None:
+    assert report.upgrades is not None
+    (upgrade,) = report.upgrades
+    labels = np.array([i.label for i in data.gallery])
+    wanted = np.array([i.label for i in data.queries])
+    parts = (data.queries, data.gallery)
+    made = {
+        name: [Embedder(models[name]).embed([data.read(i) for i in part]) for part in parts]
+        for name in ("old", "new")
+    }
+    assert [j.gallery for j in upgrade.joint] == ["old", "new"]
+    for joint in upgrade.joint:
+        scores = (made["old"][0] + made["new"][0]) @ made[joint.gallery][1].T
+        both = labels[scores.argmax(1)] == wanted
+        alone, before = right["new", joint.gallery], right["old", "old"]
+        assert joint.value == pytest.approx(both.mean())
+        assert joint.difference.value == pytest.approx(both.mean() - alone.mean())
+        assert joint.negative_rate == pytest.approx((before & ~both).mean())
+        assert joint.alone_rate == pytest.approx((before & ~alone).mean())
+        assert f"gallery of {joint.gallery} gives {joint.value:.3f}" in to_markdown(report)
+
+
 def test_relative_negative_rate_by_hand() -> None:
     before = np.array([True, True, True, False])
     after = np.array([True, True, False, False])

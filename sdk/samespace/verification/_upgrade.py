@@ -90,6 +90,26 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Joint:
+    """Queries asked with the old and the new model at once: the mean of both vectors.
+
+    Attributes:
+        gallery: `old`'s or `new`'s label.
+        value: R@1 there.
+        difference: of that to the new model's queries alone, paired by query.
+        negative_rate: share of the queries that the old model had right in its own gallery, and
+            that are wrong here.
+        alone_rate: the same of the new model's queries alone.
+    """
+
+    gallery: str
+    value: float
+    difference: Estimate
+    negative_rate: float
+    alone_rate: float
+
+
+@dataclass(frozen=True)
 class UpgradeSection:
     """A newer cloud model takes over the gallery of an older one of its space.
 
@@ -103,6 +123,7 @@ class UpgradeSection:
         paragon_gain: share of what `paragon` on both sides would bring over the old model that
             the new one brings without backfill; None where that brings nothing.
         tax: M(new, new) - M(paragon, paragon), paired by query: what compatibility costs.
+        joint: of both models' queries at once, in the old and in the new gallery.
     """
 
     old: str
@@ -114,6 +135,7 @@ class UpgradeSection:
     paragon: str | None = None
     paragon_gain: float | None = None
     tax: Estimate | None = None
+    joint: tuple[Joint, ...] = ()
 
     def change(self, query: str) -> Change:
         """The change for a query model, by label; raises `KeyError`."""
@@ -129,6 +151,7 @@ def upgrade_from_json(value: Mapping[str, Any]) -> UpgradeSection:
             "acceptances": tuple(Acceptance(**a) for a in value["acceptances"]),
             "curves": tuple(_with(Curve, c) for c in value["curves"]),
             "tax": _estimate(value.get("tax")),
+            "joint": tuple(_with(Joint, j) for j in value.get("joint", ())),
         }
     )
 

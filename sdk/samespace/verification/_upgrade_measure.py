@@ -16,7 +16,7 @@ from samespace.verification._criteria import Rankings
 from samespace.verification._inputs import Progress
 from samespace.verification._models import Model
 from samespace.verification._thresholds import FAR, finite
-from samespace.verification._upgrade import Acceptance, Change, Curve, UpgradeSection
+from samespace.verification._upgrade import Acceptance, Change, Curve, Joint, UpgradeSection
 
 ORDERS_SHOWN = ("random", "uncertain", "farthest")
 """The orders of a report; `column` would need numbers of the user's own."""
@@ -79,6 +79,21 @@ def measure_upgrade(
         paragon=None if alone is None else alone.label,
         paragon_gain=None if gain is None or np.isnan(gain) else gain,
         tax=tax,
+        joint=tuple(_joint(old, new, gallery, measured) for gallery in (old, new)),
+    )
+
+
+def _joint(old: Model, new: Model, gallery: Model, measured: Measured) -> Joint:
+    labels = (measured.query_labels, measured.gallery_labels)
+    both = metrics.joint(old.queries, new.queries)
+    right = metrics.rank(both, gallery.gallery, *labels, keep=1).hits(1)
+    before, alone = measured.right(old, old), measured.right(new, gallery)
+    return Joint(
+        gallery=gallery.label,
+        value=float(right.mean()),
+        difference=estimate(right.astype(np.float64) - alone, measured.bootstrap),
+        negative_rate=metrics.flips(before, right).negative_rate,
+        alone_rate=metrics.flips(before, alone).negative_rate,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from samespace.verification._matrix import UPGRADE, Criterion, Estimate
 from samespace.verification._report import Report
-from samespace.verification._upgrade import Curve, UpgradeSection
+from samespace.verification._upgrade import Curve, Joint, UpgradeSection
 
 DIRECTIONS = {"better": "more", "worse": "less", "unclear": "no clear change"}
 """How a report calls the directions of a change."""
@@ -90,12 +90,22 @@ def _sentences(upgrade: UpgradeSection, report: Report) -> list[str]:
     if unclear:
         parts.append(f"No clear change for {_list(unclear)}.")
     said.append(" ".join(parts))
+    said += [_joint_sentence(j, upgrade) for j in upgrade.joint]
     if low := [text for c in upgrade.curves if (text := _lowest(c))]:
         said.append(
             f"On the way, with a part of the items by either model, less is found than at both "
             f"ends by {_list(low)}."
         )
     return said
+
+
+def _joint_sentence(joint: Joint, upgrade: UpgradeSection) -> str:
+    return (
+        f"Asked with both models at once (the mean of their vectors), the gallery of "
+        f"{joint.gallery} gives {joint.value:.3f}, {_signed(joint.difference)} to {upgrade.new} "
+        f"alone, and {100 * joint.negative_rate:.1f} % of the queries turn wrong since "
+        f"{upgrade.old} on both sides, instead of {100 * joint.alone_rate:.1f} %."
+    )
 
 
 def _lowest(curve: Curve) -> str:
