@@ -186,7 +186,6 @@ def widths_table(result: Result) -> str:
 def search_table(result: Result) -> str:
     """Rank correlation, what the searches took, and both Pareto fronts."""
     rows = result["rows"]
-    rows = [{"ratio": 80} | r for r in rows]
     searches = list(dict.fromkeys((r["ratio"], r["seed"]) for r in rows))
     first = searches[0]
     values = {
