@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _ONLY_WITH = ("influence", "alignment", "regression", "rows", "from_old", "gallery_aware")
 _ONLY_WITHOUT = ("lda_head", "lda_prior", "deploy_size")
-# Chosen on train labels held out of the groceries: benchmarks/upgrades.py.
+# What they give: docs/upgrades.md.
 _ALIGNMENT, _CONTRASTIVE_SHARE = 8.0, 0.25
 
 
@@ -105,7 +105,7 @@ def upgrade_config(
     influence = 1.0 if values["influence"] is None else values["influence"]
     alignment = values["alignment"]
     if alignment is None:
-        alignment = _ALIGNMENT if old.embeds else 0.0
+        alignment = _ALIGNMENT if old.embeds or values["gallery_aware"] else 0.0
     terms = (
         *(given["losses"] or (("cosface", 1.0),)),
         ("frozen-classifier", influence),
