@@ -25,7 +25,7 @@ VERSIONS = (
     (replace(LARGE, input_size=48), 0.75),
     (LARGE, 1.0),
 )
-"""Network and share of the train labels of every version; all but the first are trained gallery-aware."""
+"""Network and share of the train labels of every version; the first is trained alone."""
 
 CHAIN_COLUMNS = {
     "task": "queries and gallery",
