@@ -32,8 +32,8 @@ NOTES = [
 CHAIN_NOTES = [
     NOTES[0],
     "Versions 1 to 4 know 25, 50, 75 and 100 % of the train labels: EfficientNet-Lite0's start at"
-    " 48 and at 64 px, then without its last stage at 48 and at 64 px. Each is trained"
-    " gallery-aware against the one before it and has never seen the others.",
+    " 48 and at 64 px, then twice without its last stage at 64 px. Each is trained gallery-aware"
+    " against the one before it and has never seen the others.",
 ]
 
 

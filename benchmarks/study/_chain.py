@@ -22,7 +22,7 @@ from samespace_cloud.upgrade import train_upgrade
 VERSIONS = (
     (SMALL, 0.25),
     (ModelConfig("lite0-edge", 64), 0.5),
-    (replace(LARGE, input_size=48), 0.75),
+    (LARGE, 0.75),
     (LARGE, 1.0),
 )
 """Network and share of the train labels of every version; the first is trained alone."""
