@@ -23,8 +23,24 @@ from benchmarks._result import write
 from benchmarks.study._collect import COLUMNS, NOTES, rows_of
 from benchmarks.study._family import FAMILY_COLUMNS, family_rows
 from benchmarks.study._latency import LATENCY_COLUMNS, latency_rows
-from benchmarks.study._runs import CLOUD_SIZE, Group, Log, Run, execute
-from benchmarks.study._search import SEARCH_COLUMNS, alone, find, runs, search_rows
+from benchmarks.study._runs import (
+    CLOUD_SEED,
+    CLOUD_SIZE,
+    Group,
+    Log,
+    Run,
+    cloud_config,
+    execute,
+)
+from benchmarks.study._search import (
+    SEARCH_COLUMNS,
+    alone,
+    find,
+    keep_search,
+    kept_search,
+    runs,
+    search_rows,
+)
 from benchmarks.study._settings import (
     HAND_CUT,
     TABLE,
@@ -45,14 +61,17 @@ EPOCHS = {
 
 TABLE_EPOCHS = 8
 POOL = (2500, 10000)
-SEARCHES = {80: (0, 1, 2), 40: (0,), 20: (0,)}
-"""Seeds of the searches, by cost ratio."""
+SEARCHES = {
+    "grocery": {80: (0, 1, 2), 40: (0,), 20: (0,)},
+    "furniture": {80: (0,), 40: (0,), 20: (0,)},
+}
+"""Seeds of the searches, by cost ratio; a training with another seed takes the first one's."""
 
-TAU_SEEDS = {80: (0, 1), 40: (), 20: ()}
+TAU_SEEDS = {"grocery": {80: (0, 1)}, "furniture": {}}
 
 
 def ratios(group: Group, seeds: list[int]) -> Iterator[Run]:
-    """Alone and taught, gallery-aware and (first seed; all at 80x) inductive, by cost ratio."""
+    """Alone and taught, gallery-aware and inductive, by cost ratio."""
     for ratio, model in HAND_CUT.items():
         for seed in seeds:
             name, more = f"cut by hand, {ratio}x", {"ratio": ratio}
@@ -60,8 +79,23 @@ def ratios(group: Group, seeds: list[int]) -> Iterator[Run]:
             yield Run("ratios", f"{name}, alone", group.name, alone, alone=True, more=more)
             best = best_config(model, group.canvas, seed, EPOCHS[group.name][ratio])
             yield Run("ratios", name, group.name, best, setting="gallery-aware", more=more)
-            if ratio == 80 or seed == seeds[0]:
-                yield Run("ratios", name, group.name, best, more=more)
+            yield Run("ratios", name, group.name, best, more=more)
+
+
+def paragon(group: Group, seeds: list[int]) -> Iterator[Run]:
+    """The cloud model, trained again from other seeds than its own."""
+    for seed in seeds:
+        if seed != CLOUD_SEED:
+            config = cloud_config(group.canvas, seed)
+            yield Run(
+                "paragon",
+                "cloud models of other seeds, alone",
+                group.name,
+                config,
+                alone=True,
+                deploy_size=CLOUD_SIZE,
+                more={"ratio": 1},
+            )
 
 
 def losses(group: Group, seeds: list[int]) -> Iterator[Run]:
@@ -111,21 +145,22 @@ def pool(group: Group, seeds: list[int]) -> Iterator[Run]:
 
 
 def architectures(group: Group, seeds: list[int]) -> Iterator[Run]:
-    """What searches found, beside networks made by hand; each search is trained from its seed."""
+    """What searches found, beside networks made by hand, all trained from every seed."""
     rows: list[dict[str, Any]] = []
-    for ratio, some in SEARCHES.items():
+    for ratio, some in SEARCHES[group.name].items():
         searched = {}
-        for seed in (s for s in some if s in seeds):
+        for seed in some:
             found, other, seconds = find(group, ratio, seed)
             searched[seed] = found
-            trained = alone(group, ratio, seed, found) if seed in TAU_SEEDS[ratio] else []
+            taus = seed in TAU_SEEDS[group.name].get(ratio, ())
+            trained = alone(group, ratio, seed, found) if taus else []
             rows += search_rows(group, ratio, seed, found, other, seconds, trained)
-        yield from runs(group, ratio, searched, searched)
-    notes = [f"{group.name}, budgets: 1/80, 1/40 and 1/20 of the cloud model's MACs."]
-    write("search", SEARCH_COLUMNS, rows, seeds=seeds, notes=notes)
+        yield from runs(group, ratio, searched, seeds)
+    keep_search(group, rows)
 
 
 PARTS = {
+    "paragon": paragon,
     "ratios": ratios,
     "losses": losses,
     "teaching": teaching,
@@ -178,7 +213,7 @@ def main() -> None:
     parts = [*PARTS, "together", "family", "latency", "none"]
     parser.add_argument("--parts", nargs="*", default=parts[:-1], choices=parts)
     parser.add_argument("--groups", nargs="*", default=["grocery", "furniture"])
-    parser.add_argument("--ratios", nargs="*", type=int, default=list(HAND_CUT))
+    parser.add_argument("--ratios", nargs="*", type=int, default=[1, *HAND_CUT])
     settings = ["inductive", "gallery-aware", "inductive + pool"]
     parser.add_argument("--settings", nargs="*", default=settings, choices=settings)
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
@@ -193,13 +228,17 @@ def main() -> None:
                 wanted = run.alone or run.setting in arguments.settings
                 if wanted and run.more["ratio"] in arguments.ratios:
                     execute(run, group, log, pictures)
+    everything = {n: Group(n, arguments.data, arguments.out) for n in ("grocery", "furniture")}
+    if "architectures" in arguments.parts:
+        found = [row for group in everything.values() for row in kept_search(group)]
+        notes = ["Budgets: 1/80, 1/40 and 1/20 of the cloud model's multiply-accumulates."]
+        write("search", SEARCH_COLUMNS, found, seeds=arguments.seeds, notes=notes)
     if "together" in arguments.parts:
         together(groups["grocery"])
     if "family" in arguments.parts:
         family(groups["grocery"])
     if "latency" in arguments.parts:
         latency(log)
-    everything = {n: Group(n, arguments.data, arguments.out) for n in ("grocery", "furniture")}
     rows = rows_of(log, everything)
     write("compatibility", COLUMNS, rows, seeds=arguments.seeds, notes=NOTES)
 

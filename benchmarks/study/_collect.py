@@ -13,7 +13,7 @@ from benchmarks.study._runs import Group, Log, Task
 from samespace import metrics
 
 COLUMNS = {
-    "part": "of the study: ratios, losses, teaching, pool, architectures",
+    "part": "of the study: paragon, ratios, losses, teaching, pool, architectures",
     "name": "of the edge model or of what was changed",
     "task": "queries and gallery",
     "setting": "inductive; + pool: other pictures taught, without labels; gallery-aware: the "
@@ -25,6 +25,7 @@ COLUMNS = {
     "spread": "standard deviation over seeds",
     "map": "mean average precision, mean over seeds",
     "homogeneous": "R@1 with the query model on both sides, mean over seeds",
+    "naive": "of a network trained alone: R@1 of its queries in the cloud's gallery all the same",
     "corrected": "R@1 with hub correction from a bank of train pictures, mean over seeds",
     "at_64": "R@1 of the first 64 of 128 coordinates, mean over seeds",
     "at_32": "R@1 of the first 32 of 128 coordinates, mean over seeds",
@@ -75,7 +76,7 @@ def _paragon(group: Group, task: Task) -> dict[str, Any]:
     cloud = group.cloud.model
     measured = group.measure(cloud, cloud, task)
     interval = metrics.Bootstrap(group.labels(task)).interval(measured.hits)
-    value = float(measured.hits.mean())
+    value = measured.recall_at_1
     return {
         **dict.fromkeys(COLUMNS),
         "part": "paragon",
@@ -142,6 +143,7 @@ def _row(
         "spread": float(np.std(recalls)),
         "map": mean("map"),
         "homogeneous": mean("homogeneous"),
+        "naive": mean("naive") if alone else None,
         "corrected": None if alone else mean("corrected"),
         "at_64": mean("at_64"),
         "at_32": mean("at_32"),

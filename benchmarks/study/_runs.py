@@ -60,6 +60,11 @@ class Measured:
     hits: NDArray[np.bool_]
     precision: NDArray[np.float64]
 
+    @property
+    def recall_at_1(self) -> float:
+        """The share of hits."""
+        return float(self.hits.mean())
+
 
 @dataclass(eq=False)
 class Group:
@@ -102,7 +107,7 @@ class Group:
             return Checkpoint.load(folder)
         return train_cloud(
             self.train_data,
-            cloud_config(self.canvas),
+            cloud_config(self.canvas, CLOUD_SEED),
             folder,
             deploy_size=CLOUD_SIZE,
             lda_head=True,
@@ -189,7 +194,11 @@ CLOUD_SIZE = 160
 """Side of the pictures that the finished cloud model takes, in pixels."""
 
 
-def cloud_config(canvas: int, seed: int = 0) -> TrainConfig:
+CLOUD_SEED = 0
+"""Of the cloud model that makes the galleries."""
+
+
+def cloud_config(canvas: int, seed: int) -> TrainConfig:
     """How the study's cloud models are trained: EfficientNet-Lite2 from ImageNet weights."""
     return TrainConfig(
         model=ModelConfig("lite2-trunk", 96),
@@ -225,6 +234,7 @@ class Run:
         config: how it is trained.
         setting: `inductive`, `inductive + pool` or `gallery-aware`.
         alone: trained without the cloud model.
+        deploy_size: side of the finished model's input where it is not that of the training.
         more: further columns of its rows.
     """
 
@@ -234,6 +244,7 @@ class Run:
     config: TrainConfig
     setting: str = "inductive"
     alone: bool = False
+    deploy_size: int | None = None
     ridge: bool = True
     pool: int = 0
     more: Mapping[str, Any] = field(default_factory=dict)
@@ -285,7 +296,14 @@ def execute(run: Run, group: Group, log: Log, pool: Callable[[int], Dataset]) ->
     if (folder / "checkpoint.json").exists():
         trained = Checkpoint.load(folder)
     elif run.alone:
-        trained = train_cloud(group.train_data, run.config, folder, lda_head=True, role="edge")
+        trained = train_cloud(
+            group.train_data,
+            run.config,
+            folder,
+            deploy_size=run.deploy_size,
+            lda_head=True,
+            role="edge",
+        )
     else:
         trained = train_edge(
             group.train_data,
@@ -303,7 +321,8 @@ def execute(run: Run, group: Group, log: Log, pool: Callable[[int], Dataset]) ->
     model = trained.model
     macs = macs_of(model)
     rows = []
-    gallery = model if run.alone else group.cloud.model
+    cloud = group.cloud.model
+    gallery = model if run.alone else cloud
     bank = None if run.alone else group.bank(model)
     for task in group.tasks:
         homogeneous = group.measure(model, model, task)
@@ -318,10 +337,11 @@ def execute(run: Run, group: Group, log: Log, pool: Callable[[int], Dataset]) ->
                 "name": run.name,
                 "task": task.name,
                 "setting": run.setting,
-                "recall_at_1": float(cross.hits.mean()),
+                "recall_at_1": cross.recall_at_1,
                 "recall_at_1_ci": [interval.low, interval.high],
                 "map": float(cross.precision.mean()),
-                "homogeneous": float(homogeneous.hits.mean()),
+                "homogeneous": homogeneous.recall_at_1,
+                "naive": group.measure(model, cloud, task).recall_at_1 if run.alone else None,
                 "corrected": None if bank is None else group.recall(model, gallery, task, bank),
                 "at_64": group.recall(model, gallery, task, width=64),
                 "at_32": group.recall(model, gallery, task, width=32),

@@ -32,13 +32,16 @@ SUBNETWORKS = 20
 SIZES = {80: (24, 32, 40, 48), 40: (32, 40, 48, 64), 20: (32, 40, 48, 64)}
 """Inputs that may be chosen, by cost ratio."""
 
-WIDTHS = {80: (0.5, 0.75), 40: (0.5, 0.75), 20: (0.5, 0.75, 1.0)}
+WIDTHS = {80: (0.5, 0.75), 40: (0.5, 0.75, 1.0), 20: (0.5, 0.75, 1.0)}
 """Channels that may be chosen, as shares of the cloud's, by cost ratio."""
 
 _VAL_SHARE = 0.25
 _EPOCHS = 24
 _ALONE_EPOCHS = 8
-_TRAINED_EPOCHS = {80: 32, 40: 16, 20: 16}
+_TRAINED_EPOCHS = {
+    "grocery": {80: 32, 40: 16, 20: 16},
+    "furniture": {80: 16, 40: 16, 20: 16},
+}
 _HAND_MADE = ("shufflenetv2", "mobilenetv2", "mobilenetv3-small")
 _HAND_MADE_SIZE = {80: 32, 40: 48, 20: 48}
 
@@ -153,28 +156,29 @@ def runs(
     """What the searches found and networks made by hand, at equal MACs, trained alike.
 
     Args:
-        found: by seed of the search, which is the seed of its training too.
+        found: by seed of the search; the first stands for seeds without one of their own.
+        seeds: of the trainings.
     """
     mmacs = group.cloud_macs / ratio / 1e6
-    more = {"ratio": ratio}
+    more, epochs = {"ratio": ratio}, _TRAINED_EPOCHS[group.name][ratio]
     for seed in seeds:
-        space = SPACES["elastic"].space(nas_config(group, ratio, seed), group.cloud)
-        best = space.decode(found[seed].best.genotype)
+        search = seed if seed in found else min(found)
+        space = SPACES["elastic"].space(nas_config(group, ratio, search), group.cloud)
+        best = space.decode(found[search].best.genotype)
         searched = ModelConfig(best.backbone, best.input_size)
-        train = best_config(searched, group.canvas, seed, _TRAINED_EPOCHS[ratio])
+        train = best_config(searched, group.canvas, seed, epochs)
         yield Run("architectures", f"searched, {ratio}x", group.name, train, more=more)
         for name in _HAND_MADE:
             size = _HAND_MADE_SIZE[ratio]
             model = ModelConfig(scaled_to(name, mmacs, size), size)
             # From nothing they would need longer; mobilenetv2 takes what fits of the cloud's.
             init = "cloud" if name == "mobilenetv2" else "random"
-            train = replace(
-                best_config(model, group.canvas, seed, _TRAINED_EPOCHS[ratio]), init=init
-            )
+            train = replace(best_config(model, group.canvas, seed, epochs), init=init)
             yield Run("architectures", f"{name}, {ratio}x", group.name, train, more=more)
 
 
 SEARCH_COLUMNS = {
+    "data": "whose train pictures",
     "kind": "evolution: the Pareto front of what evolution scored; random: of as many candidates at"
     " random; alone: candidates that were also trained by themselves; tau: Kendall's tau between"
     " the scores of those in the supernet and after training; seconds: what it took",
@@ -208,7 +212,7 @@ def search_rows(
     """
     config = nas_config(group, ratio, seed)
     space = SPACES["elastic"].space(config, group.cloud)
-    empty = dict.fromkeys(SEARCH_COLUMNS) | {"ratio": ratio, "seed": seed}
+    empty = dict.fromkeys(SEARCH_COLUMNS) | {"data": group.name, "ratio": ratio, "seed": seed}
     rows: list[dict[str, Any]] = []
     for kind, result in (("evolution", found), ("random", other)):
         for candidate in result.pareto():
@@ -234,3 +238,18 @@ def search_rows(
         mean = sum(r["seconds"] for r in trained) / len(trained)
         rows.append(empty | {"kind": "seconds", "name": name, "value": mean})
     return rows
+
+
+def keep_search(group: Group, rows: list[dict[str, Any]]) -> None:
+    """Write a group's rows down, to stand beside another group's later."""
+    _search_file(group).write_text(json.dumps(rows))
+
+
+def kept_search(group: Group) -> list[dict[str, Any]]:
+    """What `keep_search` wrote; nothing where no search was made."""
+    file = _search_file(group)
+    return json.loads(file.read_text()) if file.exists() else []
+
+
+def _search_file(group: Group) -> Path:
+    return group.out / group.name / "search.json"

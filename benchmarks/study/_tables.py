@@ -41,11 +41,14 @@ def ratios_table(result: Result) -> str:
             r for r in result["rows"] if r["task"] == task and r["part"] in ("paragon", "ratios")
         ]
         rows.sort(key=lambda r: (round(r["cost_ratio"]), r["query"] != "edge alone", r["setting"]))
-        lines = [
-            [
-                "paragon: cloud on both sides"
-                if r["part"] == "paragon"
-                else ("alone, on both sides" if r["query"] == "edge alone" else r["setting"]),
+        lines = []
+        for r in rows:
+            if r["naive"] is not None:
+                how, empty = "alone, in the cloud's gallery", ["–"] * 6
+                cells = [f"{r['mmacs_query']:.2f}", f"{r['cost_ratio']:.0f}x", f"{r['naive']:.3f}"]
+                lines.append([how, *cells, *empty, str(r["seeds"])])
+            line = [
+                _asked_by(r),
                 f"{r['mmacs_query']:.2f}",
                 f"{r['cost_ratio']:.0f}x",
                 _recall(r),
@@ -57,8 +60,7 @@ def ratios_table(result: Result) -> str:
                 _number(r["corrected"]),
                 str(r["seeds"]),
             ]
-            for r in rows
-        ]
+            lines.append(line)
         header = [
             "queries by",
             "MMACs",
@@ -74,6 +76,14 @@ def ratios_table(result: Result) -> str:
         ]
         parts.append(f"**{task}**\n\n{markdown(header, lines)}")
     return "\n\n".join(parts)
+
+
+def _asked_by(row: Row) -> str:
+    if row["query"] == "cloud":
+        return "paragon: cloud on both sides"
+    if row["part"] == "paragon":
+        return "cloud models of other seeds, each on both sides"
+    return "alone, on both sides" if row["query"] == "edge alone" else str(row["setting"])
 
 
 def _by_name(result: Result, *parts: str, like: str | None = None) -> str:
@@ -168,7 +178,7 @@ def widths_table(result: Result) -> str:
     rows = [
         r
         for r in result["rows"]
-        if r["part"] == "paragon" or (r["part"] == "ratios" and r["query"] == "edge")
+        if r["part"] in ("paragon", "ratios") and r["query"] != "edge alone"
     ]
     lines = [
         [
@@ -186,12 +196,9 @@ def widths_table(result: Result) -> str:
 def search_table(result: Result) -> str:
     """Rank correlation, what the searches took, and both Pareto fronts."""
     rows = result["rows"]
-    searches = list(dict.fromkeys((r["ratio"], r["seed"]) for r in rows))
-    first = searches[0]
+    searches = list(dict.fromkeys(_search(r) for r in rows))
     values = {
-        (r["kind"], r["name"], r["ratio"], r["seed"]): r["value"]
-        for r in rows
-        if r["value"] is not None
+        (r["kind"], r["name"], *_search(r)): r["value"] for r in rows if r["value"] is not None
     }
     names = list(dict.fromkeys((kind, name) for kind, name, *_ in values))
     by_search = [
@@ -202,7 +209,7 @@ def search_table(result: Result) -> str:
         for kind, name in names
     ]
     fronts = {
-        (kind, *s): [r for r in rows if (r["kind"], r["ratio"], r["seed"]) == (kind, *s)]
+        (kind, *s): [r for r in rows if (r["kind"], *_search(r)) == (kind, *s)]
         for kind in ("evolution", "random")
         for s in searches
     }
@@ -210,22 +217,27 @@ def search_table(result: Result) -> str:
         best = [max(fronts[kind, *s], key=lambda r: r["supernet"]) for s in searches]
         cells = (f"{r['supernet']:.3f} at {r['mmacs']:.2f} MMACs" for r in best)
         by_search.append([f"best R3 by {kind}", *cells])
+    first = searches[0]
     front = [
         [kind, f"{r['mmacs']:.2f}", f"{r['supernet']:.4f}", str(r["input_size"])]
         for kind in ("evolution", "random")
         for r in fronts[kind, *first]
     ]
-    count = sum((r["kind"], r["ratio"], r["seed"]) == ("alone", *first) for r in rows) // 3
-    header = ["search", *(f"{ratio}x, seed {seed}" for ratio, seed in searches)]
+    count = sum((r["kind"], *_search(r)) == ("alone", *first) for r in rows) // 3
+    named = [f"{data}, {ratio}x, seed {seed}" for data, ratio, seed in searches]
     return "\n\n".join(
         [
             f"Kendall's tau is between supernet and stand-alone scores of {count} sub-networks:",
-            markdown(header, by_search),
-            f"Pareto fronts of what was scored in the supernet of {first[0]}x, seed {first[1]}:",
+            markdown(["search", *named], by_search),
+            f"Pareto fronts of what was scored in the supernet of {named[0]}:",
             markdown(["found by", "MMACs", "R3", "input, px"], front),
             " ".join(result["notes"]),
         ]
     )
+
+
+def _search(row: Row) -> tuple[str, int, int]:
+    return row["data"], row["ratio"], row["seed"]
 
 
 _FORMS = {"tau": ".2f", "seconds": ".0f"}
