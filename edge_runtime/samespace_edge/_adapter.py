@@ -64,6 +64,8 @@ class Adapter:
         preprocessing, architecture: the source model's, as they go into a fingerprint; empty
             where only its fingerprint is known.
         fitted: from how many pairs and what data, and how well: free values by key, as JSON.
+        side: the model that makes the side information; None where there is none, or where it is
+            not known.
 
     Raises `ConfigError` where these do not go together.
     """
@@ -77,6 +79,7 @@ class Adapter:
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
     architecture: str = ""
     fitted: Mapping[str, Any] = field(default_factory=dict)
+    side: Fingerprint | None = None
 
     def __post_init__(self) -> None:
         if not self.kind:
@@ -86,6 +89,8 @@ class Adapter:
                 f"{self.side_dim} numbers of side information leave nothing of an input of "
                 f"{self.layers.centre.size}"
             )
+        if self.side is not None and not self.side_dim:
+            raise ConfigError("an adapter that takes no side information names no model of it")
 
     def __repr__(self) -> str:
         side = f" + {self.side_dim}" if self.side_dim else ""
@@ -136,7 +141,8 @@ class Adapter:
     @property
     def weights_sha256(self) -> str:
         """Of the source model followed by this adapter."""
-        return _digest({"model": self.source.hex, "adapter": self.layers.sha256})
+        beside = {} if self.side is None else {"side": self.side.hex}
+        return _digest({"model": self.source.hex, "adapter": self.layers.sha256, **beside})
 
     @property
     def model_architecture(self) -> str:
@@ -194,6 +200,8 @@ class Adapter:
             "weights_sha256": self.layers.sha256,
             "fitted": dict(self.fitted),
         }
+        if self.side is not None:
+            content["side"] = self.side.hex
         return {**content, "sha256": _digest(content)}
 
     def to_bytes(self) -> bytes:
@@ -242,9 +250,9 @@ class Adapter:
                 f"{name} is an adapter of schema {version!r}; this version reads schema {SCHEMA}. "
                 "Upgrade samespace or fit the adapter again."
             )
-        if set(header) != _KEYS:
-            odd = ", ".join(sorted(set(header) ^ _KEYS))
-            raise BundleFormatError(f"{name}: keys missing from its header or unknown: {odd}")
+        if odd := sorted(set(header) - {"side"} ^ _KEYS):
+            keys = ", ".join(odd)
+            raise BundleFormatError(f"{name}: keys missing from its header or unknown: {keys}")
         try:
             layers = AdapterLayers.from_tensors(tensors)
             adapter = cls(
@@ -256,6 +264,7 @@ class Adapter:
                 side_dim=int(header["side_dim"]),
                 preprocessing=dict(header["preprocessing"]),
                 architecture=str(header["architecture"]),
+                side=Fingerprint(header["side"]) if "side" in header else None,
                 fitted=dict(header["fitted"]),
             )
             # Hashes, widths and spelling at once: there is one file for every adapter.

@@ -17,6 +17,7 @@ import numpy as np
 from samespace_edge import Adapter, Bundle, ConfigError, Embedder, Manifest, Variant, decode
 from samespace_edge._bundle import GOLDEN, Role
 from samespace_export._append import append_adapter
+from samespace_export._beside import put_beside
 from samespace_export._export import ExportParity, _move_into_place, _sha256, _write
 from samespace_export._golden import fill_embeddings, golden_json
 
@@ -44,6 +45,7 @@ def adapt_bundle(
     adapter: Adapter | str | Path,
     out: str | Path,
     *,
+    side: Bundle | str | Path | None = None,
     name: str | None = None,
     role: Role = "edge",
     overwrite: bool = False,
@@ -56,13 +58,15 @@ def adapt_bundle(
     Args:
         bundle: the adapter's source model; its ONNX files are taken.
         adapter: the adapter, or its file.
+        side: the bundle that makes the side information, where the adapter takes some. Both
+            networks run on one picture, so it has to take the same pixels, and both cost.
         name: a label; by default the bundle's and the adapter's kind.
         role: by default `edge`, whatever the bundle's. `cloud` says that it is a newer generation
             of the target's space: `samespace.verify` then asks that it beat the gallery's model.
         overwrite: replace the bundle that is there.
 
-    Raises `ConfigError` where `out` exists, the adapter is for another model, was fitted without
-    knowing the source's bundle or takes side information, the bundle has no ONNX file, or a file
+    Raises `ConfigError` where `out` exists, the adapter is for other models, was fitted without
+    knowing their bundles, a bundle has no ONNX file, the two take different pixels, or a file
     departs from `Adapter.apply` by 1e-5 or more; `BundleFormatError` rather than overwrite what is
     no bundle.
     """
@@ -75,24 +79,34 @@ def adapt_bundle(
             raise ConfigError(f"{out} is already there; remove it or ask to overwrite it")
         Bundle.open(out)  # nothing but a bundle is ever replaced
     variants = _check(source, adapter)
+    beside = _check_side(source, adapter, side)
 
     files, entries = _golden_files(source)
     made = []
     for variant in variants:
         graph = source.graph(variant)
         assert isinstance(graph, bytes)
+        if beside is not None:
+            other = beside.graph(_counterpart(beside, variant))
+            assert isinstance(other, bytes)
+            graph = put_beside(graph, other)
         content = append_adapter(graph, adapter.layers)
         files[variant.file] = content
         made.append(replace(variant, sha256=_sha256(content), bytes=len(content)))
     files |= _quantization(source, variants)
     manifest = _manifest(source.manifest, adapter, made, files, name, role)
+    if beside is not None:
+        manifest = _with_side(manifest, beside.manifest)
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         _write(temporary, files, manifest)
         parity = []
         for variant in made:
             after = Embedder(temporary, variant=variant.name, runtime=_RUNTIME)
-            before = Embedder(source, variant=variant.name, runtime=_RUNTIME)
+            before = [Embedder(source, variant=variant.name, runtime=_RUNTIME)]
+            if beside is not None:
+                same = _counterpart(beside, variant).name
+                before.append(Embedder(beside, variant=same, runtime=_RUNTIME))
             parity.append(_parity(before, adapter, after, files, entries))
             fill_embeddings(entries, files, after)
         files[GOLDEN] = golden_json(entries, {v.name: v.precision for v in made})
@@ -114,17 +128,17 @@ def _check(source: Bundle, adapter: Adapter) -> list[Variant]:
     """The files that can be adapted."""
     m = source.manifest
     adapter.check_source(f"bundle {m.name!r}", m.fingerprint)
-    if adapter.side_dim:
-        raise ConfigError(
-            f"the adapter takes side information (N, {adapter.side_dim}) beside every vector, "
-            "which a bundle that gets nothing but a picture does not have; use Adapter.apply"
-        )
     if adapter.preprocessing != m.preprocessing or adapter.architecture != m.architecture:
         # Else lifted vectors and this bundle's, which are equal, would not name the same model.
         raise ConfigError(
             f"the adapter was fitted knowing of its source no more than the fingerprint; fit it "
             f"again with the bundle {m.name!r} (source=, --source-model)"
         )
+    return _onnx_files(source)
+
+
+def _onnx_files(bundle: Bundle) -> list[Variant]:
+    m = bundle.manifest
     variants = [v for v in m.variants if v.format == "onnx"]
     if not variants:
         held = ", ".join(v.name for v in m.variants)
@@ -133,6 +147,56 @@ def _check(source: Bundle, adapter: Adapter) -> list[Variant]:
             "Export its checkpoint with the target onnx-fp32."
         )
     return variants
+
+
+def _check_side(
+    source: Bundle, adapter: Adapter, side: Bundle | str | Path | None
+) -> Bundle | None:
+    """The bundle that makes the side information; None where the adapter takes none."""
+    if side is None:
+        if adapter.side_dim:
+            raise ConfigError(
+                f"the adapter takes side information (N, {adapter.side_dim}) beside every vector; "
+                "name the bundle that makes it (side=, --side)"
+            )
+        return None
+    bundle = side if isinstance(side, Bundle) else Bundle.open(side)
+    m = bundle.manifest
+    if not adapter.side_dim:
+        raise ConfigError(f"the adapter takes no side information; leave {m.name!r} out")
+    if adapter.side is None:
+        raise ConfigError(
+            "the adapter was fitted without knowing who makes its side information; fit it again "
+            f"with the bundle {m.name!r} (side_model=, --side-model)"
+        )
+    if adapter.side != m.fingerprint:
+        raise ConfigError(
+            f"the adapter takes side information of model {adapter.side.short}…; bundle "
+            f"{m.name!r} is model {m.fingerprint.short}…"
+        )
+    if m.resize != source.manifest.resize:
+        raise ConfigError(
+            f"{source.manifest.name!r} takes pictures resized as {source.manifest.resize}, "
+            f"{m.name!r} as {m.resize}; one bundle has one. Lift with Adapter.apply, or export the "
+            "side model for the other's pictures, and keep and fit with that"
+        )
+    _onnx_files(bundle)
+    return bundle
+
+
+def _counterpart(side: Bundle, variant: Variant) -> Variant:
+    """The side bundle's file of the same name, or its first one."""
+    files = _onnx_files(side)
+    return next((v for v in files if v.name == variant.name), files[0])
+
+
+def _with_side(manifest: Manifest, side: Manifest) -> Manifest:
+    return replace(
+        manifest,
+        macs=manifest.macs + side.macs,
+        parameters=manifest.parameters + side.parameters,
+        card={**manifest.card, "side information": f"{side.name} {side.fingerprint.short}…"},
+    )
 
 
 def _golden_files(source: Bundle) -> tuple[dict[str, bytes], list[Any]]:
@@ -192,14 +256,14 @@ def _manifest(
 
 
 def _parity(
-    before: Embedder,
+    before: Sequence[Embedder],
     adapter: Adapter,
     after: Embedder,
     files: Mapping[str, bytes],
     entries: Sequence[Any],
 ) -> ExportParity:
     pixels = np.stack([decode(files[f"golden/{e['resized']}"]) for e in entries])
-    expected = adapter.apply(before.embed_pixels(pixels))
+    expected = adapter.apply(*(embedder.embed_pixels(pixels) for embedder in before))
     actual = after.embed_pixels(pixels)
     report = ExportParity(
         variant=after.variant.name,

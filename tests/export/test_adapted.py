@@ -17,8 +17,8 @@ from torch import nn
 
 import samespace_edge
 import samespace_export._adapted
-from samespace import Dataset, Gallery, verify
-from samespace.adapters import AdapterFit, embed_pairs, fit_adapter
+from samespace import Certificate, Dataset, Gallery, verify
+from samespace.adapters import AdapterFit, embed_pairs, embed_train_pictures, fit_adapter
 from samespace.verification import write_certificates
 from samespace_edge import (
     Adapter,
@@ -199,7 +199,7 @@ def test_what_does_not_go_together_is_refused(
     plain = layers(24, 24)
     for adapter, message in (
         (adapter_for(onnx_bundle, plain), "fitted for vectors of model .* bundle 'edge' is model"),
-        (adapter_for(edge, layers(30, 24), side_dim=6), r"takes side information \(N, 6\)"),
+        (adapter_for(edge, layers(30, 24), side_dim=6), r"side information \(N, 6\).* name the b"),
         (adapter_for(edge, plain, preprocessing={}), "fit it again with the bundle 'edge'"),
         (adapter_for(edge, plain, architecture=""), "fit it again with the bundle 'edge'"),
     ):
@@ -222,6 +222,78 @@ def test_what_does_not_go_together_is_refused(
     rest = Bundle.open(tmp_path / "tflite.bundle")
     with pytest.raises(ConfigError, match=r"'small' has no ONNX file .* it has: tflite-fp32"):
         adapt_bundle(rest, adapter_for(rest, plain), out)
+
+
+def test_side_information_comes_from_a_second_network_in_the_same_graph(
+    bundles: dict[str, Path], shop: Dataset, tmp_path: Path
+) -> None:
+    """Old vectors and side information that a gallery kept become what the bundle makes."""
+    old, new, side = (Bundle.open(bundles[n]) for n in ("poor", "cloud", "stranger"))
+    models = {"source": old, "target": new, "side": side}
+    pairs = embed_train_pictures(models, shop)
+    assert all(v.shape == (48, 24) for v in pairs.values())
+    named = {"source": old, "target": new, "side": pairs["side"], "side_model": side}
+    adapter = fit_adapter(pairs["source"], pairs["target"], **named).adapter
+    assert adapter.side == side.manifest.fingerprint
+    adapter.write(tmp_path / "a.adapter")
+    assert Adapter.read(tmp_path / "a.adapter").side == adapter.side
+    schemas = Path(samespace_edge.__file__).parent / "schemas"
+    schema = json.loads((schemas / "adapter.schema.json").read_text())
+    jsonschema.validate(adapter.header(), schema)
+
+    made = adapt_bundle(old, adapter, tmp_path / "lifted.bundle", side=side)
+    m = made.bundle.manifest
+    assert m.fingerprint == m.computed_fingerprint() == adapter.fingerprint
+    assert m.macs == old.manifest.macs + side.manifest.macs + adapter.layers.macs
+    assert m.card["side information"].startswith("stranger ")
+    assert check_bundle(made.bundle.path).ok
+    lifted = Embedder(made.bundle)
+    pictures = [shop.read(i) for i in shop.gallery]
+    before, beside = Embedder(old).embed(pictures), Embedder(side).embed(pictures)
+    assert np.allclose(lifted.embed(pictures), adapter.apply(before, beside), atol=1e-5)
+
+    report = verify([new], [made.bundle, new], shop)
+    found = {(c.query, c.gallery): c.estimates["recall_at_1"].value for c in report.matrix}
+    assert found["cloud", "poor+affine"] > 0.9
+    certificate = verify([made.bundle], [new], shop, baseline=old)
+    write_certificates(certificate, tmp_path)
+    (proof,) = tmp_path.glob("*.certificate.json")
+    ids = [i.path for i in shop.gallery]
+    with Gallery.create(tmp_path / "shop", old) as gallery:
+        gallery.add(ids, vectors=before, model=Embedder(old))
+        gallery.keep_side(ids, vectors=beside, model=Embedder(new))
+        with pytest.raises(ConfigError, match="keeps side information by cloud"):
+            gallery.lift(tmp_path / "x", adapter, anchor=new, certificate=Certificate.read(proof))
+    with Gallery.create(tmp_path / "shop2", old) as gallery:
+        gallery.add(ids, vectors=before, model=Embedder(old))
+        gallery.keep_side(ids, vectors=beside, model=Embedder(side))
+        proven = Certificate.read(proof)
+        moved = gallery.lift(tmp_path / "y", adapter, anchor=new, certificate=proven)
+    with moved:
+        hits = moved.search(images=pictures, model=Embedder(new), k=1)
+        found = [h[0].id.split("/")[0] for h in hits]
+    assert np.mean([f == i.label for f, i in zip(found, shop.gallery, strict=True)]) > 0.9
+
+
+def test_side_information_of_something_else_is_refused(
+    bundles: dict[str, Path], onnx_bundle: Bundle, tmp_path: Path
+) -> None:
+    old, side = Bundle.open(bundles["edge"]), Bundle.open(bundles["stranger"])
+    beside = adapter_for(old, layers(48, 24), side_dim=24, side=side.manifest.fingerprint)
+    unknown = replace(beside, side=None)
+    small = onnx_bundle.manifest.fingerprint
+    other_pixels = adapter_for(old, layers(48, 24), side_dim=24, side=small)
+    for adapter, bundle, message in (
+        (adapter_for(old, layers(24, 24)), side, "takes no side information; leave 'stranger' out"),
+        (unknown, side, r"fit it again with the bundle 'stranger' \(side_model="),
+        (beside, old, r"takes side information of model .*bundle 'edge' is model"),
+        (other_pixels, onnx_bundle, "one bundle has one"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            adapt_bundle(old, adapter, tmp_path / "x.bundle", side=bundle)
+    with pytest.raises(ConfigError, match="names no model of it"):
+        adapter_for(old, layers(24, 24), side=side.manifest.fingerprint)
+    assert beside.fingerprint != unknown.fingerprint
 
 
 def test_an_existing_bundle_is_only_replaced_on_request(

@@ -5,7 +5,7 @@
 >>> lifted = fit.adapter.apply(gallery_vectors)  # doctest: +SKIP
 """
 
-from samespace.adapters._embed import MOST_PAIRS, embed_pairs
+from samespace.adapters._embed import MOST_PAIRS, embed_pairs, embed_train_pictures
 from samespace.adapters._files import VectorFile, check_names, read_vectors
 from samespace.adapters._fit import AdapterFit, fit_adapter
 from samespace.adapters._kinds import KINDS, Kind
@@ -27,6 +27,7 @@ __all__ = [
     "VectorFile",
     "check_names",
     "embed_pairs",
+    "embed_train_pictures",
     "fit_adapter",
     "measure",
     "model_of",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +32,29 @@ def embed_pairs(
         most: how many pictures are used at most: the same ones every time.
         progress: is told the stage and how many pictures of how many are done.
 
-    Returns unit vectors (N, D) of the source and (N, O) of the target. Raises `ConfigError` where
-    there are no train pictures, `VerificationError` naming a picture that cannot be read, and the
-    errors of datasets and bundles.
+    Returns unit vectors (N, D) of the source and (N, O) of the target; raises as
+    `embed_train_pictures` does.
+    """
+    models = {"source": source, "target": target}
+    made = embed_train_pictures(models, dataset, most=most, progress=progress)
+    return made["source"], made["target"]
+
+
+def embed_train_pictures(
+    models: Mapping[str, Embedder | Bundle | str | Path],
+    dataset: Dataset | str | Path,
+    *,
+    most: int = MOST_PAIRS,
+    progress: Progress = silent,
+) -> dict[str, NDArray[np.float32]]:
+    """Embed a dataset's train pictures with several bundles; see `embed_pairs`.
+
+    Args:
+        models: bundles by what they are, such as `source` and `side`.
+
+    Returns unit vectors (N, D) by the same names. Raises `ConfigError` where there are no train
+    pictures, `VerificationError` naming a picture that cannot be read, and the errors of datasets
+    and bundles.
     """
     data = dataset if isinstance(dataset, Dataset) else Dataset.open(dataset)
     items = sorted(data.train, key=lambda i: i.path)
@@ -45,8 +66,8 @@ def embed_pairs(
     if len(items) > most:
         chosen = np.random.default_rng(0).choice(len(items), most, replace=False)
         items = [items[i] for i in np.sort(chosen)]
-    made = []
-    for role, model in (("source", source), ("target", target)):
+    made = {}
+    for role, model in models.items():
         embedder = model if isinstance(model, Embedder) else Embedder(model)
         stage = f"embed with {role} {embedder.identity.name}"
         vectors = []
@@ -55,5 +76,5 @@ def embed_pairs(
             vectors.append(embedder.embed_pixels(pixels))
             done += len(pixels)
             progress(stage, done, len(items))
-        made.append(np.concatenate(vectors))
-    return made[0], made[1]
+        made[role] = np.concatenate(vectors)
+    return made

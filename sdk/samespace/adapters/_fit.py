@@ -11,7 +11,7 @@ from samespace.adapters._kinds import KINDS, Kind
 from samespace.adapters._models import ModelLike, model_of
 from samespace.adapters._pairs import paired, split
 from samespace.adapters._quality import Quality, measure
-from samespace_edge import Adapter, ConfigError
+from samespace_edge import Adapter, ConfigError, Fingerprint
 
 # The pairs that pairing at random would find by luck are one; this many may still be luck.
 _LUCK = 3
@@ -43,6 +43,7 @@ def fit_adapter(
     target: ModelLike,
     kind: str = "affine",
     side: Any = None,
+    side_model: ModelLike | None = None,
     rank: int | None = None,
     hidden: int | None = None,
     held_out: float = 0.1,
@@ -65,6 +66,8 @@ def fit_adapter(
         side: floats (N, S): side information, stored beside every source vector at indexing time
             for this purpose (FCT, Ramanujan et al. 2022, section 3), about as long as a unit
             vector. It has to be given to `Adapter.apply` likewise.
+        side_model: who makes the side information. With it, a gallery that keeps another model's
+            is not lifted by this adapter, and the adapter can be made a bundle.
         rank: rank of the matrix, for `affine` and `mlp`; None for full rank.
         hidden: units of the net, for `mlp`.
         held_out: share of the pairs that only measures, at most 2,000. A tenth of all chooses
@@ -82,6 +85,7 @@ def fit_adapter(
     maker, imitated = model_of(source), model_of(target)
     maker.check(pairs.x.shape[1] - pairs.side_dim, "source")
     imitated.check(pairs.y.shape[1], "target")
+    beside = _side_maker(side_model, pairs.side_dim)
     fit, choose, held = split(pairs, held_out, seed)
     given = {k: v for k, v in (("rank", rank), ("hidden", hidden)) if v is not None}
     seeded = {"seed": seed} if "seed" in how.takes else {}
@@ -96,10 +100,11 @@ def fit_adapter(
         side_dim=pairs.side_dim,
         preprocessing=maker.preprocessing,
         architecture=maker.architecture,
+        side=beside,
     )
     width = adapter.source_dim
-    vectors, beside = held.x[:, :width], held.x[:, width:] if pairs.side_dim else None
-    quality = measure(adapter.apply(vectors, beside), held.y)
+    vectors, stored = held.x[:, :width], held.x[:, width:] if pairs.side_dim else None
+    quality = measure(adapter.apply(vectors, stored), held.y)
     unadapted = measure(vectors, held.y) if width == adapter.dim else None
     notes = tuple(_notes(adapter, len(fit) + len(choose), quality, unadapted))
     fitted = {
@@ -127,6 +132,16 @@ def _kind(name: str, side: Any, options: dict[str, Any]) -> Kind:
         taking = ", ".join(k.name for k in KINDS.values() if k.side)
         raise ConfigError(f"{name} cannot use side information; {taking} can")
     return kind
+
+
+def _side_maker(model: ModelLike | None, width: int) -> Fingerprint | None:
+    if model is None:
+        return None
+    if not width:
+        raise ConfigError("a side model was named, but no side information given (side=)")
+    maker = model_of(model)
+    maker.check(width, "side")
+    return maker.fingerprint
 
 
 def _notes(

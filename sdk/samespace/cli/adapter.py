@@ -15,7 +15,7 @@ from samespace.adapters import (
     Quality,
     VectorFile,
     check_names,
-    embed_pairs,
+    embed_train_pictures,
     fit_adapter,
     read_vectors,
 )
@@ -36,8 +36,10 @@ def adapter() -> None:
 @click.option("--side", help="Side information, stored beside every source vector (.npy).")
 @click.option("--source-model", help="Who made --source: a bundle, or a fingerprint.")
 @click.option("--target-model", help="Who made --target: a bundle, or a fingerprint.")
+@click.option("--side-model", help="Who made --side: a bundle, or a fingerprint.")
 @click.option("--source-bundle", help="Instead of vectors: embed pictures with this bundle,")
 @click.option("--target-bundle", help="with this one,")
+@click.option("--side-bundle", help="for side information with this one,")
 @click.option("--data", help="namely the train pictures of this dataset.")
 @click.option("--pairs", default=MOST_PAIRS, show_default=True, help="Pictures taken at most.")
 @click.option("--kind", type=click.Choice(list(KINDS)), default="affine", show_default=True)
@@ -53,8 +55,10 @@ def fit(
     side: str | None,
     source_model: str | None,
     target_model: str | None,
+    side_model: str | None,
     source_bundle: str | None,
     target_bundle: str | None,
+    side_bundle: str | None,
     data: str | None,
     pairs: int,
     kind: str,
@@ -84,7 +88,7 @@ def fit(
         "held_out": held_out,
         "seed": seed,
     }
-    if source and target and not (source_bundle or target_bundle or data):
+    if source and target and not (source_bundle or target_bundle or side_bundle or data):
         ours, theirs = read_vectors(source), read_vectors(target)
         check_names(ours, theirs)
         beside = read_vectors(side) if side else None
@@ -96,17 +100,26 @@ def fit(
             source=_made_by(ours, source_model, "source"),
             target=_made_by(theirs, target_model, "target"),
             side=beside.vectors if beside else None,
+            side_model=side_model or (beside.model if beside else None),
             data=f"{Path(source).name}, {Path(target).name}",
             **options,
         )
     elif source_bundle and target_bundle and data and not (source or target or side):
-        if source_model or target_model:
-            raise click.UsageError("--source-model and --target-model go with files of vectors")
-        bundles = Bundle.open(source_bundle), Bundle.open(target_bundle)
+        if source_model or target_model or side_model:
+            raise click.UsageError("--source-model, --target-model, --side-model: for vector files")
+        named = {"source": source_bundle, "target": target_bundle, "side": side_bundle}
+        bundles = {role: Bundle.open(path) for role, path in named.items() if path}
         with progress_bar() as progress:
-            vectors = embed_pairs(*bundles, data, most=pairs, progress=progress)
+            vectors = embed_train_pictures(bundles, data, most=pairs, progress=progress)
         found = fit_adapter(
-            *vectors, source=bundles[0], target=bundles[1], data=Path(data).name, **options
+            vectors["source"],
+            vectors["target"],
+            source=bundles["source"],
+            target=bundles["target"],
+            side=vectors.get("side"),
+            side_model=bundles.get("side"),
+            data=Path(data).name,
+            **options,
         )
     else:
         raise click.UsageError(
@@ -166,7 +179,8 @@ def show(path: str, as_json: bool) -> None:
         print_json({**found.header(), "fingerprint": found.fingerprint.hex})
         return
     own = found.target == found.space
-    side = f", {found.side_dim} of side information" if found.side_dim else ""
+    by = f" by {found.side.hex}" if found.side else ""
+    side = f", {found.side_dim} of side information{by}" if found.side_dim else ""
     cost = f"{found.layers.macs / 1e6:.3f} MMACs, {found.layers.parameters:,} parameters"
     print_table(
         ["", "value"],
@@ -195,6 +209,7 @@ def _told(value: Any) -> str:
 @click.argument("bundle_path", metavar="BUNDLE")
 @click.argument("adapter_path", metavar="ADAPTER")
 @click.argument("out")
+@click.option("--side", help="The bundle that makes the side information, where ADAPTER takes it.")
 @click.option("--name", help="A label; by default the bundle's and the adapter's kind.")
 @click.option("--role", type=click.Choice(["edge", "cloud"]), default="edge", show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace the bundle OUT.")
@@ -203,6 +218,7 @@ def bundle_command(
     bundle_path: str,
     adapter_path: str,
     out: str,
+    side: str | None,
     name: str | None,
     role: str,
     overwrite: bool,
@@ -219,7 +235,9 @@ def bundle_command(
         --data shop/manifest.csv --gate
     """
     adapt = _adapt_bundle()
-    made = adapt(bundle_path, adapter_path, out, name=name, role=role, overwrite=overwrite)
+    made = adapt(
+        bundle_path, adapter_path, out, side=side, name=name, role=role, overwrite=overwrite
+    )
     manifest = made.bundle.manifest
     if as_json:
         print_json(

@@ -43,6 +43,7 @@ def lift(
     """
     identity = identity_of(anchor)
     _check(gallery, adapter, identity, certificate)
+    _check_side(gallery, adapter)
     if path.exists():
         raise GalleryError(f"there is already something at {path}; lift into a new folder")
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -79,6 +80,16 @@ def _check(
             f"the certificate is for {certificate.query}; it has to be for the old model followed "
             f"by this adapter, {adapter.fingerprint.short}…: make its bundle with 'samespace "
             "adapter bundle' and verify that against the new model"
+        )
+
+
+def _check_side(gallery: Gallery, adapter: Adapter) -> None:
+    with gallery._lock:
+        kept = gallery._side.model()
+    if adapter.side is not None and kept is not None and kept.fingerprint != adapter.side:
+        raise ConfigError(
+            f"gallery {gallery.name!r} keeps side information by {kept}; the adapter takes that of "
+            f"model {adapter.side.short}…. Fit one with {kept.name!r} as its side model"
         )
 
 
