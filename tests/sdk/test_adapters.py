@@ -439,6 +439,20 @@ def test_command_line_with_bundles(
     assert told["parity"][0]["max_abs"] < 1e-5
     assert told["left_out"] == []
 
+    beside = bundles["poor"]
+    code, _, _ = cli(capsys, "fit", *models, "--side-bundle", beside, "--out", "s.adapter")
+    assert code == 0
+    assert (
+        f"side information by {Bundle.open(beside).manifest.fingerprint.hex}"
+        in (cli(capsys, "show", "s.adapter")[1])
+    )
+    code, _, err = cli(capsys, "bundle", source, "s.adapter", "c.bundle")
+    assert code == 3
+    assert "name the bundle that makes it" in err
+    assert cli(capsys, "bundle", source, "s.adapter", "c.bundle", "--side", beside)[0] == 0
+    held = Adapter.read("s.adapter").fingerprint
+    assert Bundle.open("c.bundle").manifest.fingerprint == held
+
 
 @pytest.mark.parametrize("command", ["fit", "show", "bundle"])
 def test_every_command_shows_an_example_and_speaks_json(
