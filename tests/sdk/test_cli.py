@@ -45,6 +45,7 @@ COMMANDS = [
     ["gallery", "search"],
     ["gallery", "stats"],
     ["gallery", "export"],
+    ["regressions"],
     ["verify"],
 ]
 

@@ -1,0 +1,100 @@
+"""What two models' words together say of the right answer.
+
+After Träuble et al. 2021 (NeurIPS): the posterior over classes given every model's answer, with
+confusion matrices as likelihoods. Where a model tells scores or probabilities, these take part,
+after one temperature (Guo et al. 2017). As two models err on the same pictures, the product of
+their likelihoods is too sure of itself; one more temperature, fitted where the two disagree, takes
+that back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samespace.regressions._evidence import (
+    Answers,
+    Doubles,
+    Evidence,
+    Probabilities,
+    Scores,
+    fit_sharpness,
+    log_softmax,
+    positions,
+)
+from samespace.regressions._pair import Pair
+from samespace.regressions._predictions import Predictions
+
+
+@dataclass(frozen=True)
+class Beliefs:
+    """Posteriors over the C classes.
+
+    Attributes:
+        place: position of every class.
+        prior: (C,): of the classes.
+        old, new: what either model's word is worth.
+        sharpness: of both together, at most 1.
+    """
+
+    place: dict[str, int]
+    prior: Doubles
+    old: Evidence
+    new: Evidence
+    sharpness: float
+
+    def before(self, both: Pair) -> Doubles:
+        """(N, C): P(class | the old model's word)."""
+        return np.asarray(np.exp(log_softmax(np.log(self.prior) + self.old(both.old))))
+
+    def after(self, both: Pair) -> Doubles:
+        """(N, C): P(class | both models' word)."""
+        logs = np.log(self.prior) + self.old(both.old) + self.new(both.new)
+        return np.asarray(np.exp(log_softmax(self.sharpness * logs)))
+
+
+def learn(validation: Pair, target: Pair) -> Beliefs:
+    """Beliefs learnt from a labelled pair, for the answers of another.
+
+    Of each model what it tells in both is used: probabilities of every class there is, or else
+    scores, or else its answers.
+    """
+    place = {name: i for i, name in enumerate(_classes(validation, target))}
+    truth = positions(place, validation.labels)
+    counts = np.bincount(truth, minlength=len(place))
+    prior = (counts + 1) / (len(truth) + len(place))
+    old = _evidence(validation.old, target.old, truth, place, prior)
+    new = _evidence(validation.new, target.new, truth, place, prior)
+    differ = np.flatnonzero(validation.old.predicted != validation.new.predicted)
+    sharpness = 1.0
+    if len(differ):
+        some = truth[differ]
+        words = old(validation.old.take(differ), some) + new(validation.new.take(differ), some)
+        sharpness = min(1.0, fit_sharpness(np.log(prior) + words, some))
+    return Beliefs(place, prior, old, new, sharpness)
+
+
+def _classes(validation: Pair, target: Pair) -> list[str]:
+    """Every class that is a label or an answer, or that a model is said to know."""
+    found = set(validation.labels.tolist())
+    for p in (validation.old, validation.new, target.old, target.new):
+        found |= set(p.predicted.tolist()) | set(p.classes or ())
+    return sorted(found)
+
+
+def _evidence(
+    known: Predictions,
+    target: Predictions,
+    truth: NDArray[np.int64],
+    place: dict[str, int],
+    prior: Doubles,
+) -> Evidence:
+    """What a model's word is worth, learnt from `known`, for the use on `target`."""
+    both = (known, target)
+    if all(p.probabilities is not None and set(p.classes or ()) >= set(place) for p in both):
+        return Probabilities.learn(known, truth, place, prior)
+    if all(p.scores is not None for p in both):
+        return Scores.learn(known, truth, place, prior)
+    return Answers.learn(known, truth, place)

@@ -1,0 +1,255 @@
+"""Which answers to replace, where the truth is known because it was made up."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+
+import samespace
+from samespace.cli._root import run
+from samespace.regressions import Predictions, choose, compare, read_predictions, write_predictions
+from samespace.regressions._evidence import Answers, Scores, fit_sharpness
+from samespace_edge import ConfigError, DataError
+
+CLASSES = [f"c{i}" for i in range(6)]
+Both = tuple[Predictions, Predictions]
+
+
+def world(n: int, seed: int) -> Both:
+    """An old and a better new model, whose errors fall together more than by chance."""
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, len(CLASSES), n)
+    shared = 1.2 * rng.normal(size=(n, len(CLASSES)))
+    ids, labels = [f"{seed}-{i}" for i in range(n)], np.array(CLASSES)[truth]
+    made = []
+    for name, strength, noise in (("old", 4.4, 1.6), ("new", 5.2, 1.4)):
+        logits = strength * np.eye(len(CLASSES))[truth] + shared
+        logits += noise * rng.normal(size=logits.shape)
+        made.append(Predictions.from_logits(ids, labels, logits, CLASSES, source=name))
+    return made[0], made[1]
+
+
+def bare(both: Both, scores: bool = False) -> Both:
+    """The same as answers, with or without scores."""
+    old, new = (replace(p, probabilities=None, scores=p.scores if scores else None) for p in both)
+    return old, new
+
+
+@pytest.fixture(scope="module")
+def target() -> Both:
+    return world(3000, 1)
+
+
+@pytest.fixture(scope="module")
+def validation() -> Both:
+    return world(2000, 2)
+
+
+@pytest.mark.parametrize("told", ["probabilities", "scores"])
+@pytest.mark.parametrize("strategy", ["cost-ratio", "max-belief", "min-entropy"])
+def test_fewer_flips_than_by_always_the_new_at_no_more_errors(
+    target: Both, validation: Both, told: str, strategy: str
+) -> None:
+    always = compare(*target)
+    if told == "scores":
+        target, validation = bare(target, scores=True), bare(validation, scores=True)
+    update = choose(*target, validation, strategy=strategy)
+    chosen = compare(target[0], update.predictions)
+    assert chosen.negative_rate.value < 0.5 * always.negative_rate.value
+    assert chosen.error_new <= always.error_new
+    # What was expected is what came, within three deviations.
+    assert abs(len(chosen.negative) - update.expected_negative) < 3 * len(chosen.negative) ** 0.5
+    assert abs(len(chosen.positive) - update.expected_positive) < 3 * len(chosen.positive) ** 0.5
+    assert update.always_negative > update.expected_negative
+
+
+def test_answers_alone_help_where_classes_differ() -> None:
+    """The new model cannot tell x from y and says y: its x and z are right, its y often is not."""
+    rng = np.random.default_rng(3)
+
+    def pictures(n: int, seed: str) -> Both:
+        truth = rng.choice(["x", "y", "z"], n)
+        old = np.where(rng.random(n) < 0.85, truth, rng.choice(["x", "y", "z"], n))
+        new = np.where(truth == "x", rng.choice(["x", "y"], n), truth)
+        ids = [f"{seed}{i}" for i in range(n)]
+        return Predictions(ids, truth, old), Predictions(ids, truth, new)
+
+    target = pictures(3000, "t")
+    always, update = compare(*target), choose(*target, pictures(3000, "v"))
+    chosen = compare(target[0], update.predictions)
+    assert chosen.negative_rate.value < 0.1 * always.negative_rate.value
+    assert chosen.error_new < always.error_new
+
+
+def test_a_dearer_flip_makes_fewer_of_them(target: Both, validation: Both) -> None:
+    found = [choose(*target, validation, cost_ratio=r) for r in (1, 2, 5, 20)]
+    negative = [len(compare(target[0], u.predictions).negative) for u in found]
+    assert negative == sorted(negative, reverse=True)
+    assert negative[0] > 2 * negative[-1]
+    assert set(found[1].replaced) < set(found[0].replaced)
+    same = choose(*target, validation, strategy="max-belief")
+    assert same.replaced == found[0].replaced
+
+
+def test_budgets(target: Both, validation: Both) -> None:
+    free = choose(*target, validation)
+    few = choose(*target, validation, max_replaced=50)
+    assert len(few.replaced) == 50
+    assert set(few.replaced) < set(free.replaced)
+    # The best go first.
+    share = len(free.replaced) / 50
+    assert few.expected_positive > 1.05 * free.expected_positive / share
+    tight = choose(*target, validation, max_negative_flips=3)
+    assert tight.expected_negative <= 3
+    assert 50 < len(tight.replaced) < len(free.replaced)
+    both = choose(*target, validation, max_negative_flips=3, max_replaced=10)
+    assert len(both.replaced) == 10
+    none = choose(*target, validation, max_replaced=0)
+    assert none.replaced == ()
+    np.testing.assert_array_equal(none.predictions.predicted, target[0].predicted)
+
+
+def test_what_comes_back(target: Both, validation: Both) -> None:
+    old, new = target
+    update = choose(replace(old, labels=None), new, validation)
+    p = update.predictions
+    assert update.differing == int((old.predicted != new.predicted).sum())
+    taken = np.isin(p.ids, update.replaced)
+    np.testing.assert_array_equal(p.predicted, np.where(taken, new.predicted, old.predicted))
+    np.testing.assert_array_equal(p.labels, new.labels)
+    assert p.source == "old, updated by new"
+    assert repr(update).startswith(f"Update({len(update.replaced)} of {update.differing} differing")
+    report = compare(old, p)
+    assert report.calibration_new is not None
+    assert report.calibration_new.ece < 0.03  # scores are beliefs, and beliefs are right as often
+
+
+def test_labels_of_the_target_are_not_looked_at(target: Both, validation: Both) -> None:
+    blind = [replace(p, labels=None) for p in target]
+    assert choose(*blind, validation).replaced == choose(*target, validation).replaced
+    assert choose(*blind, validation).predictions.labels is None
+
+
+def test_a_class_that_the_old_model_does_not_know() -> None:
+    """Its pictures get the new model's answer, since the old one's cannot be right."""
+
+    def without_last(p: Predictions) -> Predictions:
+        assert p.probabilities is not None
+        kept = p.probabilities[:, :-1]
+        return Predictions.from_probabilities(
+            p.ids, p.labels, kept / kept.sum(1, keepdims=True), CLASSES[:-1]
+        )
+
+    target, validation = world(1500, 4), world(1500, 5)
+    old = without_last(target[0])
+    update = choose(old, target[1], (without_last(validation[0]), validation[1]))
+    report = compare(old, update.predictions)
+    always = compare(old, target[1])
+    assert report.new_classes is not None
+    assert report.new_classes.error_new < 0.2
+    assert report.error_new <= always.error_new
+    assert report.negative_rate.value < 0.6 * always.negative_rate.value
+
+
+def test_confusions_by_hand() -> None:
+    p = Predictions(list("abcd"), ["x", "x", "x", "y"], ["x", "x", "y", "y"])
+    place, truth = {"x": 0, "y": 1}, np.array([0, 0, 0, 1])
+    learnt = Answers.learn(p, truth, place)
+    right = (3 + 1) / (4 + 2)
+    np.testing.assert_allclose(learnt.mean, [[right, 1 - right], [1 - right, right]])
+    expected = np.log([(2 + 5 * right) / (3 + 5), (0 + 5 * (1 - right)) / (1 + 5)])
+    np.testing.assert_allclose(learnt(p)[0], expected)
+    own = [np.log((1 + 5 * right) / (2 + 5)), expected[1]]
+    np.testing.assert_allclose(learnt(p, truth)[0], own)
+
+
+def test_scores_by_hand() -> None:
+    p = Predictions(list("abcd"), list("xxyz"), list("xxxx"), scores=[0.5] * 4)
+    place, truth = {"x": 0, "y": 1, "z": 2}, np.array([0, 0, 1, 2])
+    prior = np.array([0.5, 0.25, 0.25])
+    learnt = replace(Scores.learn(p, truth, place, prior), sharpness=1.0)
+    others = (1 + 5 * 0.5) / (2 + 5)
+    np.testing.assert_allclose(
+        learnt(p)[0], np.log([0.5, 0.5 * others, 0.5 * others]) - np.log(prior)
+    )
+
+
+def test_sharpness_brings_back_what_was_blunted() -> None:
+    rng = np.random.default_rng(0)
+    logits = 2 * rng.normal(size=(20_000, 4))
+    truth = (logits + rng.gumbel(size=logits.shape)).argmax(1)
+    assert fit_sharpness(logits / 3, truth) == pytest.approx(3, rel=0.05)
+    assert fit_sharpness(3 * logits, truth) == pytest.approx(1 / 3, rel=0.05)
+
+
+def test_models_that_agree_on_everything(validation: Both) -> None:
+    old = validation[0]
+    update = choose(old, old, (old, old))
+    assert (update.differing, update.replaced, update.expected_negative) == (0, (), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"strategy": "luck"}, "there is no strategy 'luck'; there are cost-ratio, max-belief"),
+        ({"cost_ratio": 0}, "the cost ratio is a number above 0, such as 2, not 0"),
+        ({"cost_ratio": float("nan")}, "not nan"),
+        ({"strategy": "max-belief", "cost_ratio": 2}, "max-belief knows no costs; leave the ratio"),
+        ({"max_replaced": -1}, "max_replaced is a number from 0 up, not -1"),
+        ({"max_negative_flips": -0.5}, "max_negative_flips is a number from 0 up, not -0.5"),
+    ],
+)
+def test_settings_that_cannot_be(
+    validation: Both, settings: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        choose(*validation, validation, **settings)  # type: ignore[arg-type]
+
+
+def test_validation_needs_labels(target: Both, validation: Both) -> None:
+    old, new = (replace(p, labels=None) for p in validation)
+    with pytest.raises(DataError, match="neither old nor new has labels"):
+        choose(*target, (old, new))
+
+
+@pytest.fixture
+def written(tmp_path: Path, target: Both, validation: Both) -> list[str]:
+    """OLD, NEW, VALIDATION_OLD, VALIDATION_NEW, and OLD and NEW without labels."""
+    blind = [replace(p, labels=None) for p in target]
+    names = ["old.npz", "new.npz", "val-old.npz", "val-new.npz", "o.csv", "n.csv"]
+    for name, p in zip(names, (*target, *validation, *blind), strict=True):
+        write_predictions(p, tmp_path / name)
+    return [str(tmp_path / name) for name in names]
+
+
+def test_the_command(
+    written: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new, *val, blind_old, blind_new = written
+    chosen = tmp_path / "chosen.csv"
+    update = ["--update", *val, "--cost-ratio", "2"]
+    assert run(["regressions", old, new, *update, "--write", str(chosen)]) == 0
+    printed = capsys.readouterr().out
+    assert "differing answers are replaced" in printed
+    assert "NFR: turned wrong" in printed
+    assert len(read_predictions(chosen)) == 3000
+    assert run(["regressions", old, new, "--gate", "--max-nfr", "0.02"]) == 1
+    assert run(["regressions", old, new, *update, "--gate", "--max-nfr", "0.02"]) == 0
+    capsys.readouterr()
+
+    assert run(["regressions", old, new, *update, "--max-replaced", "5", "--json"]) == 0
+    value = json.loads(capsys.readouterr().out)
+    schema = Path(samespace.__file__).parent / "schemas" / "regressions.schema.json"
+    jsonschema.validate(value, json.loads(schema.read_text()))
+    assert len(value["update"]["replaced"]) == 5
+
+    assert run(["regressions", blind_old, blind_new, *update, "--write", str(chosen)]) == 0
+    assert "NFR" not in capsys.readouterr().out
+    assert read_predictions(chosen, labelled=False).labels is None
+    assert run(["regressions", blind_old, blind_new, *update, "--gate"]) == 2
+    assert "--gate, --out and --column need labels" in capsys.readouterr().err
