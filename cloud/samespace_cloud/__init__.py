@@ -19,7 +19,10 @@ _WHERE = {
     "LabelledVectors": "teacher",
     "ModelConfig": "model",
     "NasConfig": "nas.config",
+    "TaggerCheckpoint": "tagging",
+    "TaggerConfig": "tagging",
     "TrainConfig": "config",
+    "UpdateConfig": "tagging",
     "VectorTeacher": "teacher",
     "certify_family": "family",
     "demo_recipe": "recipes",
@@ -28,8 +31,10 @@ _WHERE = {
     "train_cloud": "training",
     "train_edge": "training",
     "train_family": "family",
+    "train_tagger": "tagging",
     "train_together": "training",
     "train_upgrade": "upgrade",
+    "update_tagger": "tagging",
 }
 
 __all__ = list(_WHERE)

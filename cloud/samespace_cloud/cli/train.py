@@ -30,6 +30,7 @@ from samespace_cloud.cli._upgrade import (
     upgrade_options,
 )
 from samespace_cloud.cli.family import family
+from samespace_cloud.cli.tagger import tagger
 
 
 @click.group()
@@ -38,6 +39,7 @@ def train() -> None:
 
 
 train.add_command(family)
+train.add_command(tagger)
 
 
 @train.command()

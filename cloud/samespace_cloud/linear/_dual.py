@@ -1,0 +1,123 @@
+"""The exact optimum of a small fine-tuning: ridge regression in the tangent space, dual form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, jacrev, vmap
+
+from samespace_cloud.linear._linearized import Linearized
+from samespace_cloud.linear._problem import LeastSquares, start_outputs
+from samespace_edge import ConfigError
+
+LIMIT = 1 << 28
+"""Numbers that a Jacobian or kernel may have: 2 GiB in float64."""
+
+
+@dataclass(frozen=True)
+class TangentRidge:
+    """A solved problem, with what its pictures say of one another; all float64.
+
+    With S the square roots of the weights, B = S J and r = S (target - f(w0)), the optimum is
+    w - w0 = B^T alpha with alpha = M r and M = (B B^T + penalty)^-1.
+
+    Attributes:
+        jacobian: B, (N K, P), picture by picture.
+        inverse: M, (N K, N K).
+        alpha: (N K,).
+        roots: S, (N, K).
+        targets: (N, K).
+        penalty: of the problem.
+    """
+
+    jacobian: Tensor
+    inverse: Tensor
+    alpha: Tensor
+    roots: Tensor
+    targets: Tensor
+    penalty: float
+
+    @property
+    def tangent(self) -> Tensor:
+        """w - w0, float32 (P,)."""
+        return (self.jacobian.T @ self.alpha).float()
+
+    def rows(self, pictures: Tensor) -> Tensor:
+        """The rows of `pictures` (R,) in the kernel, (R K,)."""
+        outputs = self.targets.shape[1]
+        return (pictures[:, None] * outputs + torch.arange(outputs)).reshape(-1)
+
+
+def jacobian(model: Linearized, inputs: Tensor, chunk: int = 16) -> Tensor:
+    """J(x; w0), float32 (N, K, P): the derivative of every output by every weight.
+
+    Raises `ConfigError` where it would have more than `LIMIT` numbers.
+    """
+    weights = model.weights()
+    with torch.no_grad():
+        outputs = model.base(inputs[:1]).shape[1]
+    _fits(len(inputs) * outputs * sum(w.numel() for w in weights.values()), "Jacobian")
+
+    def of_one(w: dict[str, Tensor], x: Tensor) -> Tensor:
+        made: Tensor = functional_call(model.base, w, (x[None],))
+        return made[0]
+
+    found = vmap(jacrev(of_one), in_dims=(None, 0), chunk_size=chunk)(weights, inputs)
+    return torch.cat([found[name].flatten(2) for name in weights], dim=2).detach()
+
+
+def tangent_kernel(model: Linearized, inputs: Tensor) -> Tensor:
+    """J J^T, the neural tangent kernel at w0 (Jacot et al. 2018), float64 (N, K, N, K)."""
+    rows = jacobian(model, inputs).double()
+    n, k, _ = rows.shape
+    _fits((n * k) ** 2, "kernel")
+    flat = rows.flatten(0, 1)
+    return (flat @ flat.T).view(n, k, n, k)
+
+
+def solve_tangent(model: Linearized, problem: LeastSquares) -> TangentRidge:
+    """The optimum to rounding, with N K unknowns in the place of P.
+
+    It is for small problems, N K up to some thousands: a check of every other solver, and what
+    influence, forgetting and posterior variance are computed from. Where no weight serves two
+    outputs, as in a linear layer, each output has a kernel of its own.
+
+    Raises `ConfigError` where Jacobian or kernel would have more than `LIMIT` numbers.
+    """
+    n, k = problem.targets.shape
+    _fits((n * k) ** 2, "kernel")
+    raw = jacobian(model, problem.inputs)
+    roots = problem.weights.double().sqrt()
+    residual = roots * (problem.targets.double() - start_outputs(model, problem.inputs).double())
+    scaled = roots[:, :, None] * raw.double()
+    rows = scaled.flatten(0, 1)
+    if _separate(raw):
+        inverse = torch.zeros(n * k, n * k, dtype=torch.float64)
+        for output in range(k):
+            where = torch.arange(n) * k + output
+            inverse[where[:, None], where] = _inverse(scaled[:, output], problem.penalty)
+    else:
+        inverse = _inverse(rows, problem.penalty)
+    alpha = inverse @ residual.reshape(-1)
+    return TangentRidge(rows, inverse, alpha, roots, problem.targets.double(), problem.penalty)
+
+
+def _inverse(rows: Tensor, penalty: float) -> Tensor:
+    kernel = rows @ rows.T
+    kernel.diagonal().add_(penalty)
+    return torch.cholesky_inverse(torch.linalg.cholesky(kernel))
+
+
+def _separate(rows: Tensor) -> bool:
+    """Whether no weight has a derivative in two outputs."""
+    return bool(((rows != 0).any(dim=0).sum(dim=0) <= 1).all())
+
+
+def _fits(numbers: int, what: str) -> None:
+    if numbers > LIMIT:
+        raise ConfigError(
+            f"the {what} would have {numbers / 1e6:.0f} million numbers, more than "
+            f"{LIMIT / 1e6:.0f}; take fewer pictures or weights (only=...), or solve_cg"
+        )

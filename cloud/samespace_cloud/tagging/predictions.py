@@ -1,0 +1,74 @@
+"""What a tagger says of a part of a dataset, as a file that others read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from samespace import Dataset
+from samespace.regressions import Predictions, write_predictions
+from samespace_cloud.tagging.checkpoint import TaggerCheckpoint
+from samespace_cloud.tagging.data import part
+from samespace_cloud.tagging.sees import Report
+from samespace_edge import ConfigError
+
+_TAKEN = ("id", "label", "prediction", "score")
+"""What a free column of predictions cannot be called."""
+
+
+def predictions_of(
+    checkpoint: TaggerCheckpoint,
+    dataset: Dataset,
+    split: str = "test",
+    file: str | Path | None = None,
+    cache: Path | None = None,
+    report: Report = lambda done, total: None,
+) -> Predictions:
+    """What a tagger says of the `split` pictures of a dataset: the ids are their paths, the free
+    columns those of the manifest.
+
+    Args:
+        file: where to write it as well: a `.csv` of answers and scores, or an `.npz` with `ids`,
+            `labels`, `classes` and `logits`, which a later update can be held to.
+        cache: a folder where decoded pictures, or vectors, are kept and found again.
+        report: is told how many of how many are read.
+
+    Labels that the tagger does not have are told as they are: it has none of them right. Raises
+    `DataError` where there are no such pictures, or where logits are not finite.
+    """
+    if file is not None and Path(file).suffix.lower() not in (".csv", ".npz"):
+        raise ConfigError(f"predictions are written as .csv or as .npz, not as {file}")
+    items = part(dataset, split)
+    logits = checkpoint.predict(dataset, items, cache, report).numpy()
+    ids, labels = [i.path for i in items], [i.label for i in items]
+    names = dict.fromkeys(name for i in items for name in i.columns if name not in _TAKEN)
+    columns = {name: np.array([i.columns.get(name, "") for i in items]) for name in names}
+    found = Predictions.from_logits(
+        ids,
+        labels,
+        logits,
+        checkpoint.classes,
+        columns,
+        source=f"{checkpoint.fingerprint.short}… of {dataset.name}, {split}",
+    )
+    if file is None:
+        return found
+    file = Path(file)
+    if file.suffix.lower() == ".csv":
+        write_predictions(found, file)
+        return found
+    # Logits, and not probabilities: what is common to all logits of a picture would be lost.
+    arrays = {
+        "ids": np.array(ids),
+        "labels": np.array(labels),
+        "classes": np.array(checkpoint.classes),
+        "logits": logits,
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    with temporary.open("wb") as stream:
+        np.savez_compressed(stream, allow_pickle=False, **(columns | arrays))
+    temporary.replace(file)
+    return found
