@@ -73,6 +73,15 @@ def write(
         print("  " + ", ".join(f"{k} {_short(v)}" for k, v in row.items()))
 
 
+def earlier(name: str) -> list[dict[str, Any]]:
+    """The rows of `results/NAME.json`, none where it was never written."""
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        return []
+    rows: list[dict[str, Any]] = json.loads(path.read_text())["rows"]
+    return rows
+
+
 def _shown(argument: str) -> str:
     """An argument without the part of its paths that only this machine has."""
     if Path(argument).is_absolute() and Path(argument).is_dir():

@@ -1,0 +1,74 @@
+"""How many answers of a classifier turn wrong when it is updated, and which method keeps them?
+
+    python -m benchmarks.regressions --data DATA --out runs/regressions
+
+DATA holds `grocery_store` and `clothing` (a CSV in each). Every training is kept in `--out`, so a
+stopped study goes on; rows of an earlier run stay until a run makes them anew. Some 250 trainings
+of a minute on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks._result import earlier, write
+from benchmarks.study._regressions import (
+    COLUMNS,
+    NOTES,
+    chosen_weights,
+    method_rows,
+    sweep_rows,
+    weight_rows,
+)
+from benchmarks.study._taggers import SCENARIOS, Shelf
+
+MANIFESTS = {"grocery": "grocery_store/classify.csv", "clothing": "clothing/manifest.csv"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the datasets")
+    parser.add_argument("--out", type=Path, default=Path("runs/regressions"))
+    parser.add_argument("--parts", nargs="*", default=["methods", "sweep"])
+    names = [s.name for s in SCENARIOS]
+    parser.add_argument("--scenarios", nargs="*", default=names, choices=names)
+    parser.add_argument("--sets", nargs="*", default=list(MANIFESTS), choices=list(MANIFESTS))
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    arguments = parser.parse_args()
+    torch.set_num_threads(min(2, torch.get_num_threads()))
+    shelves = [Shelf(n, arguments.data / MANIFESTS[n], arguments.out) for n in arguments.sets]
+    rows = earlier("regressions")
+
+    def keep(more: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        new = list(more)
+        made = {_place(row) for row in new}
+        rows[:] = [row for row in rows if _place(row) not in made] + new
+        write("regressions", COLUMNS, rows, seeds=arguments.seeds, notes=NOTES)
+        return new
+
+    weights = chosen_weights(keep(weight_rows(shelves[0])))
+    print("weights:", weights, flush=True)
+
+    # What matters most comes first: the study can be stopped after any of these.
+    scenarios = [s for s in SCENARIOS if s.name in arguments.scenarios]
+    for scenario in scenarios[:1]:
+        for shelf in shelves:
+            keep(method_rows(shelf, scenario, arguments.seeds, weights))
+    if "sweep" in arguments.parts:
+        keep(sweep_rows(shelves[-1], arguments.seeds))
+    for shelf in shelves:
+        for scenario in scenarios[1:]:
+            keep(method_rows(shelf, scenario, arguments.seeds, weights))
+
+
+def _place(row: dict[str, Any]) -> tuple[str, str, str]:
+    return row["part"], row["data"], row["scenario"]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,246 @@
+"""Updates of a tagger by every method: how many answers turn wrong, and at what error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.study._taggers import SCENARIOS, Scenario, Shelf
+from samespace import metrics
+from samespace.regressions import Predictions, choose, compare
+from samespace_cloud.tagging import TaggerCheckpoint, UpdateConfig, interpolate
+
+METHODS = {
+    "FD-LM": UpdateConfig("focal-logit"),
+    "LDI": UpdateConfig("ldi"),
+    "ELODI": UpdateConfig("elodi"),
+    "FD-KL": UpdateConfig("focal-kl"),
+    "naive": UpdateConfig("naive"),
+    "BCT": UpdateConfig("bct"),
+}
+"""By the names that the papers give them."""
+
+WEIGHTS = {
+    "FD-LM": (1.0, 4.0, 16.0),
+    "LDI": (4.0, 16.0, 64.0),
+    "ELODI": (4.0, 16.0, 64.0),
+    "FD-KL": (4.0, 16.0, 64.0),
+}
+"""Of the methods that have one worth choosing: a sum over classes needs less than a mean."""
+
+TOLERANCE = 0.003
+"""By how much the validation error may rise for fewer negative flips."""
+
+FROM_OLD = ", from the old one"
+"""Of methods whose training starts from the old tagger's weights."""
+
+SWEEP = ((0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (1.0, 2.0), (1.0, 10.0), (1.0, 20.0))
+"""(alpha, beta) of FD-LM beside the default's (1, 5): those of the paper."""
+
+MEMBERS = 4
+_LARGE_ENSEMBLE = 8
+_UNTREATED = "none"
+
+COLUMNS = {
+    "part": "methods; sweep: alpha, beta of FD-LM; weights: on validation pictures, to choose by",
+    "data": "data set; both are photographs",
+    "scenario": "what changes from the old tagger to the new one",
+    "method": "how the new one was trained, or what was done without training",
+    "error_old": "share of the test pictures that the old one has wrong, mean over seeds",
+    "error_new": "the same of the new one",
+    "error_difference": "error_new of this method less that of none",
+    "error_difference_ci": "its 95 % interval, paired by picture and seed; over pictures or labels",
+    "nfr": "share of the test pictures that only the old one has right, mean over seeds",
+    "nfr_ci": "its 95 % interval, over pictures or labels, the wider",
+    "nfr_spread": "standard deviation over seeds",
+    "relative_nfr": "nfr over (1 - error_old) error_new, mean over seeds",
+    "cut": "1 - nfr / nfr of none",
+    "weight": "of the method's term; the one that validation pictures of one seed chose",
+    "seeds": "how many",
+}
+
+NOTES = [
+    "Taggers: the start of EfficientNet-Lite0 at 64 px, from ImageNet weights; the large one is"
+    " EfficientNet-Lite0 without its last stage. Old and new ones differ in seeds and views too.",
+    "Ensembles, on both sides, are of independent taggers; ELODI learns from one of four.",
+    "Weights averaged: half old, half new, batch norms measured anew. Chosen: for every picture the"
+    " old or the new answer (none), by what the val part teaches of both.",
+]
+
+Answered = tuple[Predictions, Predictions]
+
+
+def weight_rows(shelf: Shelf) -> Iterator[dict[str, Any]]:
+    """A row for every weight of a method, by validation pictures, on the first scenario.
+
+    The fewest negative flips at no more than `TOLERANCE` above the untreated tagger's error win;
+    where no weight keeps to that, the smallest error does.
+    """
+    scenario, seed = SCENARIOS[0], 0
+    old, new = shelf.tagger(scenario.old, 2 * seed), shelf.tagger(scenario.new, 2 * seed + 1)
+    said = shelf.says_of_validation(old)
+    found = {_UNTREATED: [(said, shelf.says_of_validation(new))]}
+    for name, weights in WEIGHTS.items():
+        members = _members(shelf, scenario, seed, METHODS[name])
+        for weight in weights:
+            update = replace(METHODS[name], weight=weight)
+            tagger = _trained(shelf, scenario, seed, name, update, old, members)
+            found[f"{name}, {weight:g}"] = [(said, shelf.says_of_validation(tagger))]
+    yield from _rows("weights", shelf, scenario.name, found, {})
+
+
+def chosen_weights(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """The weight of every method that the rows of `weight_rows` choose."""
+    bar = next(r["error_new"] for r in rows if r["method"] == _UNTREATED) + TOLERANCE
+    chosen = {}
+    for name, weights in WEIGHTS.items():
+        by_weight = {w: r for w in weights for r in rows if r["method"] == f"{name}, {w:g}"}
+        good = [w for w in weights if by_weight[w]["error_new"] <= bar]
+        chosen[name] = (
+            min(good, key=lambda w: by_weight[w]["nfr"])
+            if good
+            else min(weights, key=lambda w: by_weight[w]["error_new"])
+        )
+    return chosen
+
+
+def method_rows(
+    shelf: Shelf, scenario: Scenario, seeds: Sequence[int], weights: Mapping[str, float]
+) -> Iterator[dict[str, Any]]:
+    """A row for every method of a scenario."""
+    found: dict[str, list[Answered]] = {}
+    for seed in seeds:
+        for method, pair in _updates(shelf, scenario, seed, weights):
+            found.setdefault(method, []).append(pair)
+    yield from _rows("methods", shelf, scenario.name, found, weights)
+
+
+def sweep_rows(shelf: Shelf, seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """A row for every alpha and beta, on the first scenario."""
+    scenario = SCENARIOS[0]
+    found: dict[str, list[Answered]] = {}
+    for seed in seeds:
+        old = shelf.tagger(scenario.old, 2 * seed)
+        said = shelf.says(old)
+        untreated = shelf.says(shelf.tagger(scenario.new, 2 * seed + 1))
+        found.setdefault(_UNTREATED, []).append((said, untreated))
+        for alpha, beta in sorted((*SWEEP, (1.0, 5.0))):
+            update = UpdateConfig("focal-logit", alpha=alpha, beta=beta)
+            name = "FD-LM" if (alpha, beta) == (1, 5) else f"FD-LM-{alpha:g}-{beta:g}"
+            new = _trained(shelf, scenario, seed, name, update, old)
+            found.setdefault(f"({alpha:g}, {beta:g})", []).append((said, shelf.says(new)))
+    yield from _rows("sweep", shelf, scenario.name, found, {})
+
+
+def _updates(
+    shelf: Shelf, scenario: Scenario, seed: int, weights: Mapping[str, float]
+) -> Iterator[tuple[str, Answered]]:
+    """What the old and the new tagger say, by method."""
+    before, after = scenario.old, scenario.new
+    old, untreated = shelf.tagger(before, 2 * seed), shelf.tagger(after, 2 * seed + 1)
+    said = shelf.says(old)
+    yield _UNTREATED, (said, shelf.says(untreated))
+    same = (before.sees, old.classes) == (after.sees, untreated.classes)
+    for name, plain in METHODS.items():
+        update = replace(plain, weight=weights.get(name, plain.weight))
+        members = _members(shelf, scenario, seed, update)
+        new = _trained(shelf, scenario, seed, name, update, old, members)
+        yield name, (said, shelf.says(new))
+    if scenario == SCENARIOS[0]:
+        for name in ("FD-LM", _UNTREATED):
+            update = replace(METHODS["FD-LM"], weight=weights.get(name, 0.0))
+            new = _trained(shelf, scenario, seed, name + FROM_OLD, update, old, start=old)
+            yield name + FROM_OLD, (said, shelf.says(new))
+    sizes = (MEMBERS, _LARGE_ENSEMBLE) if scenario == SCENARIOS[0] else (MEMBERS,)
+    for count in sizes:
+        sides = (before, [s - 1 for s in _odd(seed, count)]), (after, _odd(seed, count))
+        both = (shelf.says(shelf.ensemble(setup, some)) for setup, some in sides)
+        yield f"ensemble of {count}", tuple(both)  # type: ignore[misc]
+    if same:
+        mixed = interpolate(old, untreated, 0.5, shelf.part(after))
+        yield "weights averaged", (said, shelf.says(mixed))
+    validation = tuple(shelf.says_of_validation(t) for t in (old, untreated))
+    chosen = choose(said, shelf.says(untreated), validation)  # type: ignore[arg-type]
+    yield "chosen", (said, chosen.predictions)
+
+
+def _members(
+    shelf: Shelf, scenario: Scenario, seed: int, update: UpdateConfig
+) -> list[TaggerCheckpoint] | None:
+    """Those that ELODI learns from."""
+    if update.method != "elodi":
+        return None
+    return [shelf.tagger(scenario.new, s) for s in _odd(seed, MEMBERS)]
+
+
+def _odd(seed: int, count: int) -> list[int]:
+    """Seeds of an ensemble of new taggers: another set for every seed, as far as there are."""
+    return [2 * ((seed + i) % _LARGE_ENSEMBLE) + 1 for i in range(count)]
+
+
+def _trained(
+    shelf: Shelf,
+    scenario: Scenario,
+    seed: int,
+    name: str,
+    update: UpdateConfig,
+    old: TaggerCheckpoint,
+    members: Sequence[TaggerCheckpoint] | None = None,
+    start: TaggerCheckpoint | None = None,
+) -> TaggerCheckpoint:
+    folder = f"{scenario.name}-{name}-{update.weight:g}-{seed}".replace(", ", "-").replace(" ", "-")
+    return shelf.updated(scenario.new, 2 * seed + 1, update, old, folder, members, start)
+
+
+def _rows(
+    part: str,
+    shelf: Shelf,
+    scenario: str,
+    found: dict[str, list[Answered]],
+    weights: Mapping[str, float],
+) -> Iterator[dict[str, Any]]:
+    labels = found[_UNTREATED][0][1].labels
+    assert labels is not None
+    bootstrap = metrics.Bootstrap(np.unique(labels, return_inverse=True)[1].astype(np.int64))
+    base = _wrong(found[_UNTREATED], 1)
+    untreated = _turned(found[_UNTREATED]).mean()
+
+    def interval(values: NDArray[np.float64]) -> list[float]:
+        inside = bootstrap.interval(values)
+        return [inside.low, inside.high]
+
+    for method, pairs in found.items():
+        old, new, turned = _wrong(pairs, 0), _wrong(pairs, 1), _turned(pairs)
+        reports = [compare(*p) for p in pairs]
+        relative = [r.relative_negative_rate.value for r in reports if r.relative_negative_rate]
+        yield {
+            "part": part,
+            "data": shelf.name,
+            "scenario": scenario,
+            "method": method,
+            "error_old": float(old.mean()),
+            "error_new": float(new.mean()),
+            "error_difference": float(new.mean() - base.mean()),
+            "error_difference_ci": interval(new.mean(0) - base.mean(0)),
+            "nfr": float(turned.mean()),
+            "nfr_ci": interval(turned.mean(0)),
+            "nfr_spread": float(np.std(turned.mean(1))),
+            "relative_nfr": float(np.mean(relative)) if relative else None,
+            "cut": float(1 - turned.mean() / untreated) if untreated else None,
+            "weight": weights.get(method.removesuffix(FROM_OLD)),
+            "seeds": len(pairs),
+        }
+
+
+def _wrong(pairs: list[Answered], side: int) -> NDArray[np.float64]:
+    """(seeds, N): 1 where the old (0) or new (1) tagger is wrong."""
+    return np.array([p[side].predicted != p[side].labels for p in pairs], np.float64)
+
+
+def _turned(pairs: list[Answered]) -> NDArray[np.float64]:
+    """(seeds, N): 1 where only the old tagger is right."""
+    return (1 - _wrong(pairs, 0)) * _wrong(pairs, 1)
