@@ -18,6 +18,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks._markdown import markdown
+from benchmarks.study._regression_tables import (
+    alpha_beta_table,
+    regressions_table,
+    weights_table,
+)
 from benchmarks.study._tables import (
     architectures_table,
     family_table,
@@ -336,13 +341,20 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "together": lambda r: together_table(r) + where(r),
     "upgrades": lambda r: upgrades_table(r) + "\n\n" + " ".join(r["notes"]) + where(r),
     "lifting": lifting_table,
+    "regressions": lambda r: regressions_table(r) + "\n\n" + " ".join(r["notes"]) + where(r),
+    "alpha_beta": alpha_beta_table,
+    "weights": weights_table,
     "upgrade_chain": lambda r: chain_table(r) + "\n\n" + " ".join(r["notes"]) + where(r),
 }
 
 
 # One result may have several tables.
 _OF_THE_STUDY = ("ratios", "losses", "teaching", "pool", "architectures", "widths")
-_RESULT_OF = dict.fromkeys(_OF_THE_STUDY, "compatibility") | {"lifting": "upgrades"}
+_RESULT_OF = (
+    dict.fromkeys(_OF_THE_STUDY, "compatibility")
+    | dict.fromkeys(("alpha_beta", "weights"), "regressions")
+    | {"lifting": "upgrades"}
+)
 
 
 def filled(text: str) -> str:
