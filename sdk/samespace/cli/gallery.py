@@ -10,7 +10,7 @@ import click
 
 from samespace._dataset import Dataset
 from samespace.cli._output import json_option, print_json, print_table, progress_bar
-from samespace.gallery import Gallery, HubCorrection
+from samespace.gallery import Gallery, HubCorrection, backup_gallery, restore_gallery
 from samespace.metrics import HUB_NEIGHBOURS, HUB_WEIGHT
 from samespace_edge import Embedder, FilterError
 
@@ -281,3 +281,38 @@ def export(path: str, out: Path, as_json: bool) -> None:
         print_json({"items": count, "file": str(out)})
     else:
         click.echo(f"{count} items written to {out}")
+
+
+@gallery.command()
+@click.argument("path")
+@click.argument("out")
+@json_option
+def backup(path: str, out: str, as_json: bool) -> None:
+    """Copy the gallery PATH into the new folder OUT while it is used, and check the copy.
+
+    \b
+    Example:
+      samespace gallery backup shop /backups/shop-2026-11-24
+    """
+    _copied(backup_gallery(path, out), out, as_json)
+
+
+@gallery.command()
+@click.argument("saved")
+@click.argument("path")
+@json_option
+def restore(saved: str, path: str, as_json: bool) -> None:
+    """Make the new gallery PATH from the backup SAVED, which stays as it is.
+
+    \b
+    Example:
+      samespace gallery restore /backups/shop-2026-11-24 shop
+    """
+    _copied(restore_gallery(saved, path), path, as_json)
+
+
+def _copied(items: int, out: str, as_json: bool) -> None:
+    if as_json:
+        print_json({"path": out, "items": items})
+    else:
+        click.echo(f"{out}: {items} items, every one checked")

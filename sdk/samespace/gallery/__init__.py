@@ -1,5 +1,6 @@
 """The gallery: SQLite is the record of truth, faiss the index."""
 
+from samespace.gallery._backup import backup_gallery, restore_gallery
 from samespace.gallery._gallery import APPROXIMATE_FROM, Gallery
 from samespace.gallery._originals import GivenVectors, Pictures
 from samespace.gallery._upgrade import Upgrade
@@ -21,4 +22,6 @@ __all__ = [
     "UpgradeOrder",
     "UpgradePlan",
     "UpgradeStatus",
+    "backup_gallery",
+    "restore_gallery",
 ]
