@@ -22,6 +22,7 @@ _OWN = {
     "embed": "samespace.cli.embed:embed",
     "gallery": "samespace.cli.gallery:gallery",
     "parity": "samespace.cli.parity:parity_command",
+    "plan": "samespace.cli.plan:plan",
     "regressions": "samespace.cli.regressions:regressions",
     "upgrade": "samespace.cli.upgrade:upgrade",
     "verify": "samespace.cli.verify:verify_command",
