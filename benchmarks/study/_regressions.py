@@ -41,6 +41,9 @@ FROM_OLD = ", from the old one"
 SWEEP = ((0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (1.0, 2.0), (1.0, 10.0), (1.0, 20.0))
 """(alpha, beta) of FD-LM beside the default's (1, 5): those of the paper."""
 
+UNTREATED = UpdateConfig("focal-logit", weight=0.0)
+"""An update whose term counts for nothing."""
+
 MEMBERS = 4
 _LARGE_ENSEMBLE = 8
 _UNTREATED = "none"
@@ -151,10 +154,12 @@ def _updates(
         new = _trained(shelf, scenario, seed, name, update, old, members)
         yield name, (said, shelf.says(new))
     if scenario == SCENARIOS[0]:
-        for name in ("FD-LM", _UNTREATED):
-            update = replace(METHODS["FD-LM"], weight=weights.get(name, 0.0))
-            new = _trained(shelf, scenario, seed, name + FROM_OLD, update, old, start=old)
-            yield name + FROM_OLD, (said, shelf.says(new))
+        for name in (_UNTREATED, "FD-LM", "FD-KL", "ELODI"):
+            update = replace(METHODS.get(name, UNTREATED), weight=weights.get(name, 0.0))
+            members = _members(shelf, scenario, seed, update)
+            method = name + FROM_OLD
+            new = _trained(shelf, scenario, seed, method, update, old, members, start=old)
+            yield method, (said, shelf.says(new))
     sizes = (MEMBERS, _LARGE_ENSEMBLE) if scenario == SCENARIOS[0] else (MEMBERS,)
     for count in sizes:
         sides = (before, [s - 1 for s in _odd(seed, count)]), (after, _odd(seed, count))
