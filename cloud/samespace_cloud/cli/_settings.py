@@ -136,21 +136,13 @@ def config_from(
 ) -> TrainConfig:
     """Training settings: what the command line says, over the file, over the defaults."""
     from samespace_cloud.config import TrainConfig
-    from samespace_edge import ConfigError
 
     file: Path | None = settings.pop("config")
     model = {
         name: settings.pop(option)
         for name, option in (("backbone", "backbone"), ("input_size", "size"), ("dim", "dim"))
     }
-    value: Any = {}
-    if file is not None:
-        try:
-            value = json.loads(file.read_text())
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"cannot read the settings in {file}: {error}") from None
-        if not isinstance(value, dict) or not isinstance(value.get("model", {}), dict):
-            raise ConfigError(f"the settings in {file} have to be a JSON object")
+    value = settings_in(file, "model")
     merged = {**defaults, **value, **said(given), **said(settings)}
     merged["model"] = {**defaults["model"], **value.get("model", {}), **said(model)}
     # Decoded smaller than the model's input, pictures would be blown up again.
@@ -159,6 +151,24 @@ def config_from(
     )
     merged.pop("deploy_size", None)
     return TrainConfig.from_json(merged)
+
+
+def settings_in(file: Path | None, *parts: str) -> dict[str, Any]:
+    """The settings in a JSON file, whose `parts` are objects too; none without a file.
+
+    Raises `ConfigError` for a file that holds no such thing.
+    """
+    from samespace_edge import ConfigError
+
+    if file is None:
+        return {}
+    try:
+        value = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read the settings in {file}: {error}") from None
+    if not isinstance(value, dict) or any(not isinstance(value.get(p, {}), dict) for p in parts):
+        raise ConfigError(f"the settings in {file} have to be a JSON object")
+    return value
 
 
 def said(values: dict[str, Any]) -> dict[str, Any]:

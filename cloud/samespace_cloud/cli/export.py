@@ -10,6 +10,8 @@ import click
 from samespace.cli._output import json_option, print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
+    from samespace_cloud.tagging import TaggerCheckpoint
+    from samespace_cloud.tuning import TunedCheckpoint
     from samespace_edge import Resize
     from samespace_export import Calibration
 
@@ -51,6 +53,9 @@ def export_command(
 ) -> None:
     """Export CHECKPOINT to the bundle folder OUT, and run every file that was written.
 
+    A classifier, trained or tuned, becomes a folder of graph files whose output are logits, with
+    classifier.json; it comes in any precision but int8.
+
     \b
     Example:
       samespace export runs/edge edge.bundle --golden cup.jpg --golden mug.jpg
@@ -59,24 +64,41 @@ def export_command(
     Of a model that is wider than the one whose gallery it searches, what searches it:
       samespace export runs/new new.bundle --width 128
     """
+    from torch import nn
+
     from samespace_cloud.checkpoint import Checkpoint
-    from samespace_edge import DecodeError
+    from samespace_cloud.tagging import TaggerCheckpoint
+    from samespace_cloud.tagging.checkpoint import is_tagger
+    from samespace_cloud.tuning import TunedCheckpoint
+    from samespace_cloud.tuning.checkpoint import is_tuned
+    from samespace_cloud.tuning.embedding import embedding_to_export
     from samespace_export import export_bundle, select_targets
 
     targets = select_targets(_list(formats), _list(precision))
-    loaded = Checkpoint.load(checkpoint)
-    if width is not None and width != loaded.model.config.dim:
-        loaded = loaded.prefix(width)
     label = name or Path(checkpoint).resolve().name
-    spec = loaded.export_spec(label)
+    folder = Path(checkpoint)
+    tuned = TunedCheckpoint.load(folder) if is_tuned(folder) else None
+    classifier = TaggerCheckpoint.load(folder) if is_tagger(folder) else tuned
+    if classifier is not None and classifier.classes:
+        if calibrate or width:
+            raise click.UsageError("--calibrate and --width are of models that embed")
+        _export_classifier(classifier, out, label, targets, _read(golden), overwrite, as_json)
+        return
+    module: nn.Module
+    if tuned is not None:
+        if width is not None:
+            raise click.UsageError("--width is of models that were trained to be cut")
+        module, spec = embedding_to_export(tuned, label)
+    else:
+        loaded = Checkpoint.load(folder)
+        if width is not None and width != loaded.model.config.dim:
+            loaded = loaded.prefix(width)
+        module, spec = loaded.model, loaded.export_spec(label)
     calibration = _calibration(calibrate, pictures, percentile, spec.resize) if calibrate else None
-    try:
-        encoded = [Path(path).read_bytes() for path in golden]
-    except OSError as error:
-        raise DecodeError(f"golden picture: {error}") from None
+    encoded = _read(golden)
     with progress_bar() as progress:
         written = export_bundle(
-            loaded.model,
+            module,
             spec,
             out,
             targets=targets,
@@ -115,6 +137,46 @@ def export_command(
             f"mean 1 - cosine {q.error:.2g} on those kept back; "
             f"in float: {', '.join(q.keep_float) or 'no layer'}"
         )
+
+
+def _export_classifier(
+    classifier: TaggerCheckpoint | TunedCheckpoint,
+    out: Path,
+    label: str,
+    targets: tuple[str, ...],
+    golden: list[bytes],
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    from samespace_cloud.tuning import export_classifier
+
+    with progress_bar() as progress:
+        parity = export_classifier(
+            classifier,
+            out,
+            label,
+            targets=targets,
+            golden=golden,
+            overwrite=overwrite,
+            progress=lambda target: progress("export", targets.index(target), len(targets)),
+        )
+    if as_json:
+        print_json({"classifier": str(out), "parity": [vars(p) for p in parity]})
+        return
+    click.echo(f"{out}: {classifier.fingerprint.short}…, {len(classifier.classes)} classes")
+    print_table(
+        ["file", "largest difference of a logit to torch's", "run by"],
+        [(p.variant, f"{p.max_abs:.1e}", p.runtime) for p in parity],
+    )
+
+
+def _read(golden: tuple[str, ...]) -> list[bytes]:
+    from samespace_edge import DecodeError
+
+    try:
+        return [Path(path).read_bytes() for path in golden]
+    except OSError as error:
+        raise DecodeError(f"golden picture: {error}") from None
 
 
 def _list(value: str) -> list[str]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from samespace.cli._output import ProgressCallback, json_option, print_json, progress_bar
-from samespace_cloud.cli._settings import said
+from samespace_cloud.cli._settings import said, settings_in
 
 if TYPE_CHECKING:
     from samespace import Dataset
     from samespace_cloud.checkpoint import Checkpoint
     from samespace_cloud.tagging import TaggerCheckpoint, TaggerConfig
+    from samespace_cloud.tagging.predictions import Answers
 
 
 def tagger_options(command: Any) -> Any:
@@ -56,12 +56,20 @@ def tagger_options(command: Any) -> Any:
     return command
 
 
+def csv_or_npz(ctx: click.Context, option: click.Parameter, file: Path | None) -> Path | None:
+    """Refuses another ending before anything is trained."""
+    if file is not None and file.suffix.lower() not in (".csv", ".npz"):
+        raise click.BadParameter(f"{file} has to end in .csv or .npz")
+    return file
+
+
 def prediction_options(command: Any) -> Any:
     """Options of every command that makes a tagger."""
     options = [
         click.option(
             "--predictions",
             type=click.Path(path_type=Path),
+            callback=csv_or_npz,
             help="Also write what it says of a part of the dataset: .csv, or .npz with logits.",
         ),
         click.option(
@@ -136,18 +144,10 @@ def started_from(folder: str | None) -> Checkpoint | TaggerCheckpoint | None:
 def config_from(settings: dict[str, Any]) -> TaggerConfig:
     """Settings: what the command line says, over the file, over the defaults."""
     from samespace_cloud.tagging import FromVectors, TaggerConfig
-    from samespace_edge import ConfigError
 
     options = dict(settings)
     file: Path | None = options.pop("config")
-    value: Any = {}
-    if file is not None:
-        try:
-            value = json.loads(file.read_text())
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"cannot read the settings in {file}: {error}") from None
-        if not isinstance(value, dict) or not isinstance(value.get("sees", {}), dict):
-            raise ConfigError(f"the settings in {file} have to be a JSON object")
+    value = settings_in(file, "sees")
     pretrained, start = options.pop("pretrained"), options.pop("start")
     if pretrained and start:
         raise click.UsageError("--pretrained and --start name two starts; name one")
@@ -170,7 +170,7 @@ def config_from(settings: dict[str, Any]) -> TaggerConfig:
 
 
 def write(
-    checkpoint: TaggerCheckpoint,
+    checkpoint: Answers,
     dataset: Dataset,
     file: Path | None,
     split: str,

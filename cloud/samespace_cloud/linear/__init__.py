@@ -9,6 +9,7 @@ from typing import Any
 
 _WHERE = {
     "KFAC": "_kfac",
+    "Classifier": "_finetune",
     "LeastSquares": "_problem",
     "LinearConfig": "_config",
     "Linearized": "_linearized",
@@ -19,12 +20,15 @@ _WHERE = {
     "TangentVector": "_vectors",
     "TwoStream": "_two_stream",
     "finetune_linear": "_finetune",
+    "fit_tangent": "_finetune",
     "forget": "_influence",
     "influence": "_influence",
     "jacobian": "_dual",
+    "labelled_problem": "_finetune",
     "leaky": "_leaky",
     "leave_one_out": "_influence",
     "linear_outputs": "_problem",
+    "linear_start": "_finetune",
     "posterior_variance": "_posterior",
     "recalibrate": "_leaky",
     "rescaled_targets": "_losses",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,6 +24,8 @@ class Solved:
         tangent: float32 (P,), in the order of the model's names.
         residual: |b - H w| / |b| with H = J^T W J + penalty and b = J^T W (target - f(w0)),
             measured on `tangent`.
+        distance: |tangent - optimum| is at most this: |b - H w| / penalty, since no eigenvalue of H
+            is below the penalty. It is a bound, and often far above.
         iterations: steps that were needed.
         residuals: before the first step and after each, as the recurrence has them.
     """
@@ -31,6 +34,7 @@ class Solved:
     residual: float
     iterations: int
     residuals: tuple[float, ...]
+    distance: float = math.inf
 
     def __repr__(self) -> str:
         return f"Solved(residual={self.residual:.2g}, iterations={self.iterations})"
@@ -54,7 +58,8 @@ def solve_cg(
 
     Args:
         tolerance: the residual at which to stop, relative to the right side.
-        iterations: after how many to stop in any case; the result says how far it came.
+        iterations: after how many to stop in any case; the result says how far it came. With 0 it
+            says how good `start` is.
         precondition: an approximate inverse of H up to a factor, symmetric, such as `KFAC`.
         start: a tangent (P,) to start from, such as the solution with other pictures.
         batch: pictures in a product.
@@ -67,7 +72,7 @@ def solve_cg(
     right = pull_back(model, problem.inputs, weighted, batch).double()
     norm = float(right.norm())
     if norm == 0:
-        return Solved(torch.zeros_like(right).float(), 0.0, 0, (0.0,))
+        return Solved(torch.zeros_like(right).float(), 0.0, 0, (0.0,), 0.0)
 
     # Products are float32; the sums of many of them are not.
     def curved(vector: Tensor) -> Tensor:
@@ -98,8 +103,9 @@ def solve_cg(
         progress(len(residuals) - 1, residuals[-1])
     # What the recurrence says drifts from what is: the answer's residual is measured.
     found = found.float().double()
-    measured = float((right - curved(found)).norm()) / norm
-    return Solved(found.float(), measured, len(residuals) - 1, tuple(residuals))
+    left = float((right - curved(found)).norm())
+    steps = len(residuals) - 1
+    return Solved(found.float(), left / norm, steps, tuple(residuals), left / problem.penalty)
 
 
 def steepest(

@@ -16,8 +16,9 @@ class LinearConfig:
     """How a linearised network is fine-tuned.
 
     Attributes:
-        solver: `cg` solves to a residual, with no learning rate or seed; `kfac` and `sgd` are
-            gradient descent with momentum, with and without preconditioning; `adam` is Adam.
+        solver: `cg` solves to a residual, with no learning rate or seed; `exact` to rounding, if
+            the problem is small; `kfac` and `sgd` are gradient descent with momentum, with and
+            without preconditioning; `adam` is Adam.
         loss: `square` is the rescaled square loss; `cross-entropy`, to compare, is for `sgd` and
             `adam`, since its curvature is not constant.
         kappa, emphasis: see `samespace_cloud.linear.rescaled_targets`.
@@ -28,6 +29,8 @@ class LinearConfig:
         head_penalty: of that regression, as a share of the features' mean variance.
         weight_decay: penalty of |w - w0|^2 for each picture; the mean loss over pictures gets
             weight_decay |w - w0|^2.
+        penalty: of |w - w0|^2 for all pictures together, in the place of weight_decay times their
+            number: give it where trainings on more or fewer pictures are to be one problem.
         preconditioned: whether `cg` is preconditioned by K-FAC too: it gains in the first steps
             and loses later, so take it where a few steps are all that can be paid for.
         damping: of K-FAC, as a share of each layer's mean curvature.
@@ -43,7 +46,7 @@ class LinearConfig:
         seed: of a random head, of the order of pictures and of K-FAC's directions.
     """
 
-    solver: Literal["kfac", "sgd", "adam", "cg"] = "cg"
+    solver: Literal["kfac", "sgd", "adam", "cg", "exact"] = "cg"
     loss: Literal["square", "cross-entropy"] = "square"
     kappa: float = KAPPA
     emphasis: float = 1.0
@@ -52,6 +55,7 @@ class LinearConfig:
     head: Literal["ridge", "random"] = "ridge"
     head_penalty: float = 1.0
     weight_decay: float = 1e-2
+    penalty: float | None = None
     preconditioned: bool = False
     damping: float = 1e-2
     kfac_pictures: int = 512
@@ -66,7 +70,7 @@ class LinearConfig:
 
     def __post_init__(self) -> None:
         checks = {
-            "solver": self.solver in ("kfac", "sgd", "adam", "cg"),
+            "solver": self.solver in ("kfac", "sgd", "adam", "cg", "exact"),
             "loss": self.loss in ("square", "cross-entropy"),
             "kappa": 0 < self.kappa < math.inf,
             "emphasis": 0 < self.emphasis < math.inf,
@@ -74,6 +78,7 @@ class LinearConfig:
             "head": self.head in ("ridge", "random"),
             "head_penalty": 0 < self.head_penalty < math.inf,
             "weight_decay": 0 < self.weight_decay < math.inf,
+            "penalty": self.penalty is None or 0 < self.penalty < math.inf,
             "damping": 0 <= self.damping < math.inf,
             "kfac_pictures": self.kfac_pictures >= 0,
             "kfac_draws": self.kfac_draws >= 0,
@@ -86,11 +91,15 @@ class LinearConfig:
         }
         if wrong := [f"{name} = {getattr(self, name)!r}" for name, ok in checks.items() if not ok]:
             raise ConfigError(f"settings of a linear fine-tuning out of range: {', '.join(wrong)}")
-        if self.loss == "cross-entropy" and self.solver in ("cg", "kfac"):
+        if self.loss == "cross-entropy" and self.solver not in ("sgd", "adam"):
             raise ConfigError(
                 f"{self.solver} needs a curvature that is constant, which cross entropy has not: "
                 "set loss to 'square', or solver to 'sgd' or 'adam'"
             )
+
+    def penalty_for(self, pictures: int) -> float:
+        """What |w - w0|^2 costs in a training on so many pictures."""
+        return self.weight_decay * pictures if self.penalty is None else self.penalty
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in logs."""
@@ -102,4 +111,9 @@ class LinearConfig:
         known = {f.name for f in fields(cls)}
         if unknown := sorted(set(value) - known):
             raise ConfigError(f"unknown settings of a linear fine-tuning: {', '.join(unknown)}")
-        return cls(**value)
+        try:
+            return cls(**value)
+        except TypeError as error:
+            raise ConfigError(
+                f"settings of a linear fine-tuning that cannot be read: {error}"
+            ) from None

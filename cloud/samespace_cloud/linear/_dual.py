@@ -44,6 +44,15 @@ class TangentRidge:
         """w - w0, float32 (P,)."""
         return (self.jacobian.T @ self.alpha).float()
 
+    def off(self, tangent: Tensor) -> tuple[float, float]:
+        """How far a tangent (P,) is: |b - H w| / |b| with H = B^T B + penalty and b = B^T r, and
+        |w - optimum|."""
+        w, rows = tangent.double(), self.jacobian
+        best = rows.T @ self.alpha
+        right = rows.T @ (rows @ best) + self.penalty * best
+        left = right - rows.T @ (rows @ w) - self.penalty * w
+        return float(left.norm() / right.norm().clamp_min(1e-300)), float((w - best).norm())
+
     def rows(self, pictures: Tensor) -> Tensor:
         """The rows of `pictures` (R,) in the kernel, (R K,)."""
         outputs = self.targets.shape[1]
@@ -102,6 +111,13 @@ def solve_tangent(model: Linearized, problem: LeastSquares) -> TangentRidge:
         inverse = _inverse(rows, problem.penalty)
     alpha = inverse @ residual.reshape(-1)
     return TangentRidge(rows, inverse, alpha, roots, problem.targets.double(), problem.penalty)
+
+
+def fits(model: Linearized, problem: LeastSquares, limit: int = LIMIT) -> bool:
+    """Whether Jacobian and kernel of a problem have at most `limit` numbers each."""
+    unknowns = problem.targets.numel()
+    weights = sum(w.numel() for w in model.weights().values())
+    return unknowns * max(unknowns, weights) <= limit
 
 
 def _inverse(rows: Tensor, penalty: float) -> Tensor:

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from samespace_cloud.closed_form import fit_ridge
-from samespace_cloud.linear._cg import solve_cg
+from samespace_cloud.linear._cg import Solved, solve_cg
 from samespace_cloud.linear._config import LinearConfig
 from samespace_cloud.linear._descent import Entry, descend
+from samespace_cloud.linear._dual import solve_tangent
 from samespace_cloud.linear._kfac import KFAC
 from samespace_cloud.linear._leaky import leaky, recalibrate
-from samespace_cloud.linear._linearized import Linearized, Only, set_tangent
+from samespace_cloud.linear._linearized import Linearized, Only, flatten, set_tangent
 from samespace_cloud.linear._losses import check_labels, rescaled_targets
 from samespace_cloud.linear._problem import LeastSquares, batches, finite, start_outputs
 from samespace_edge import ConfigError
@@ -81,58 +82,19 @@ def finetune_linear(
     if len(pictures) != len(labels) or not len(pictures):
         raise ConfigError(f"{len(pictures)} pictures have {len(labels)} labels; give one for each")
     classes = int(labels.max()) + 1 if classes is None else classes
-    check_labels(labels, classes)
-    counts = torch.bincount(labels, minlength=classes)
-    if (counts == 0).any():
-        empty = (counts == 0).nonzero()[:, 0].tolist()
-        raise ConfigError(
-            f"classes {', '.join(map(str, empty[:5]))} have no picture among the {len(labels)}; "
-            "number the classes that there are, or add pictures"
-        )
-    start = _start(backbone, pictures, labels, classes, config)
+    start = linear_start(backbone, pictures, labels, classes, config)
     model = Linearized(start, only)
-    targets, weights = rescaled_targets(labels, classes, config.kappa, config.emphasis)
-    penalty = config.weight_decay * len(labels)
-    problem = LeastSquares(pictures, targets, weights, penalty)
-    start_outputs(model, pictures[: config.batch_size])  # refused before anything is paid for
-    kfac = None
-    if config.solver == "kfac" or (config.solver == "cg" and config.preconditioned):
-        kfac = KFAC(
-            model,
-            problem,
-            damping=config.damping,
-            draws=config.kfac_draws if config.kfac_draws < classes else 0,
-            pictures=config.kfac_pictures,
-            seed=config.seed,
-        )
-    if config.solver != "cg":
-        return LinearlyTuned(model, problem, tuple(descend(model, problem, config, kfac, progress)))
-    log: list[Entry] = []
-    started = time.monotonic()
-
-    def note(iteration: int, residual: float) -> None:
-        seconds = round(time.monotonic() - started, 2)
-        log.append({"iteration": iteration, "residual": residual, "seconds": seconds})
-        progress(log[-1])
-
-    solved = solve_cg(
-        model,
-        problem,
-        config.tolerance,
-        config.iterations,
-        kfac,
-        batch=config.batch_size,
-        progress=note,
-    )
-    set_tangent(model, solved.tangent)
-    return LinearlyTuned(model, problem, tuple(log))
+    problem = labelled_problem(pictures, labels, classes, config)
+    log, _ = fit_tangent(model, problem, config, progress=progress)
+    return LinearlyTuned(model, problem, log)
 
 
 @torch.no_grad()
-def _start(
+def linear_start(
     backbone: nn.Module, pictures: Tensor, labels: Tensor, classes: int, config: LinearConfig
-) -> nn.Module:
-    """w0: the leaky backbone with its head."""
+) -> Classifier:
+    """w0 of a fine-tuning: a leaky copy of the backbone, and a head; see `finetune_linear`."""
+    _check_classes(labels, classes)
     body: nn.Module = copy.deepcopy(backbone).eval().requires_grad_(True)
     parts = list(batches(len(pictures), config.batch_size))
     if config.slope > 0:
@@ -152,3 +114,105 @@ def _start(
         head.weight.copy_(scale * torch.randn(head.weight.shape, generator=generator))
         head.bias.zero_()
     return Classifier(body, head).eval()
+
+
+def labelled_problem(
+    pictures: Tensor, labels: Tensor, classes: int, config: LinearConfig, partial: bool = False
+) -> LeastSquares:
+    """What labelled pictures ask of a linearised network with `classes` outputs.
+
+    Args:
+        partial: whether classes may have no picture: their outputs are drawn to 0 then.
+
+    Raises `ConfigError` for labels outside their range, and a class without pictures.
+    """
+    check_labels(labels, classes)
+    if not partial:
+        _check_classes(labels, classes)
+    targets, weights = rescaled_targets(labels, classes, config.kappa, config.emphasis)
+    return LeastSquares(pictures, targets, weights, config.penalty_for(len(labels)))
+
+
+def fit_tangent(
+    model: Linearized,
+    problem: LeastSquares,
+    config: LinearConfig,
+    start: Tensor | None = None,
+    progress: Callable[[Entry], None] = lambda entry: None,
+) -> tuple[tuple[Entry, ...], Solved]:
+    """Let the tangent of `model` be what `config.solver` finds.
+
+    Args:
+        start: a tangent (P,) that `cg` starts from; the optimum is the same.
+
+    Returns the log, and how far from the optimum the result is: `Solved`, whose figures are of the
+    square loss. Raises as `finetune_linear` does.
+    """
+    first = problem.inputs[: config.batch_size]
+    start_outputs(model, first)  # refused before anything is paid for
+    model.streams(first[:1])
+    log: list[Entry] = []
+    if config.solver == "exact":
+        ridge = solve_tangent(model, problem)
+        residual, distance = ridge.off(ridge.tangent)
+        solved = Solved(ridge.tangent, residual, 0, (residual,), distance)
+    elif config.solver == "cg":
+        solved = _by_cg(model, problem, config, start, log, progress)
+    else:
+        kfac = _kfac(model, problem, config) if config.solver == "kfac" else None
+        set_tangent(model, torch.zeros_like(flatten(model.weights())))
+        log += descend(model, problem, config, kfac, progress)
+        found = flatten(model.tangents()).detach()
+        # No iteration: only how far it came.
+        solved = solve_cg(model, problem, iterations=0, start=found, batch=config.batch_size)
+    set_tangent(model, solved.tangent)
+    return tuple(log), solved
+
+
+def _by_cg(
+    model: Linearized,
+    problem: LeastSquares,
+    config: LinearConfig,
+    start: Tensor | None,
+    log: list[Entry],
+    progress: Callable[[Entry], None],
+) -> Solved:
+    started = time.monotonic()
+
+    def note(iteration: int, residual: float) -> None:
+        seconds = round(time.monotonic() - started, 2)
+        log.append({"iteration": iteration, "residual": residual, "seconds": seconds})
+        progress(log[-1])
+
+    return solve_cg(
+        model,
+        problem,
+        config.tolerance,
+        config.iterations,
+        _kfac(model, problem, config) if config.preconditioned else None,
+        start,
+        config.batch_size,
+        note,
+    )
+
+
+def _kfac(model: Linearized, problem: LeastSquares, config: LinearConfig) -> KFAC:
+    return KFAC(
+        model,
+        problem,
+        damping=config.damping,
+        draws=config.kfac_draws if config.kfac_draws < problem.targets.shape[1] else 0,
+        pictures=config.kfac_pictures,
+        seed=config.seed,
+    )
+
+
+def _check_classes(labels: Tensor, classes: int) -> None:
+    check_labels(labels, classes)
+    counts = torch.bincount(labels, minlength=classes)
+    if (counts == 0).any():
+        empty = (counts == 0).nonzero()[:, 0].tolist()
+        raise ConfigError(
+            f"classes {', '.join(map(str, empty[:5]))} have no picture among the {len(labels)}; "
+            "number the classes that there are, or add pictures"
+        )

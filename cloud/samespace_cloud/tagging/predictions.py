@@ -3,23 +3,45 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 
-from samespace import Dataset
+from samespace import Dataset, Item
 from samespace.regressions import Predictions, write_predictions
-from samespace_cloud.tagging.checkpoint import TaggerCheckpoint
 from samespace_cloud.tagging.data import part
 from samespace_cloud.tagging.sees import Report
-from samespace_edge import ConfigError
+from samespace_edge import ConfigError, Fingerprint
 
 _TAKEN = ("id", "label", "prediction", "score")
 """What a free column of predictions cannot be called."""
 
 
+class Answers(Protocol):
+    """What says something of pictures: a tagger, or a tuning."""
+
+    classes: tuple[str, ...]
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Its identity."""
+
+    def predict(
+        self,
+        dataset: Dataset,
+        items: Sequence[Item],
+        cache: Path | None = None,
+        report: Report = lambda done, total: None,
+    ) -> Tensor:
+        """Logits float32 (N, C), on the CPU, of unchanged pictures."""
+
+
 def predictions_of(
-    checkpoint: TaggerCheckpoint,
+    checkpoint: Answers,
     dataset: Dataset,
     split: str = "test",
     file: str | Path | None = None,
@@ -66,9 +88,15 @@ def predictions_of(
         "classes": np.array(checkpoint.classes),
         "logits": logits,
     }
+    write_arrays(file, columns | arrays)
+    return found
+
+
+def write_arrays(file: str | Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write an `.npz` in one step."""
+    file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     with temporary.open("wb") as stream:
-        np.savez_compressed(stream, allow_pickle=False, **(columns | arrays))
+        np.savez_compressed(stream, allow_pickle=False, **arrays)
     temporary.replace(file)
-    return found
