@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from samespace_cloud._distributed import leads
 from samespace_cloud.model import EmbeddingModel, ModelConfig
 from samespace_edge import Bundle, CheckpointError, ConfigError, Fingerprint
 from samespace_export import ExportSpec, model_fingerprint, torch_embedder
@@ -93,7 +94,12 @@ class Checkpoint:
         )
 
     def save(self, folder: str | Path) -> None:
-        """Write the checkpoint; a reader sees the old one or the new one, never a mixture."""
+        """Write the checkpoint; a reader sees the old one or the new one, never a mixture.
+
+        Of several processes that train together, the first one does.
+        """
+        if not leads():
+            return
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}

@@ -63,6 +63,9 @@ class Int8Student(Solo):
         agree: weight of the last terms.
     """
 
+    in_parts = False
+    about_processes = "fine-tuning for int8 measures its ranges in one process"
+
     def __init__(
         self,
         model: EmbeddingModel,

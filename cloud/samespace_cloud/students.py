@@ -8,15 +8,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from samespace_cloud._distributed import gathered, own
 from samespace_cloud.losses import Loss, LossContext, LossInputs, build_loss, loss_class
 from samespace_cloud.model import EmbeddingModel
 from samespace_cloud.views import normalised
 
 
 class Students(nn.Module):
-    """Models under training, and how they are told how wrong they are."""
+    """Models under training, and how they are told how wrong they are.
+
+    Attributes:
+        in_parts: whether several processes may each embed a part of the batch; only where all
+            embeddings come from `_embed`.
+        about_processes: why not, where not.
+    """
 
     models: nn.ModuleDict
+    in_parts = False
+    about_processes = "this training is for one process"
 
     @property
     def sizes(self) -> list[int]:
@@ -44,8 +53,9 @@ class Students(nn.Module):
 
     def _embed(self, name: str, inputs: Mapping[int, Tensor], device: torch.device) -> Tensor:
         model = self.model(name)
-        y: Tensor = model(normalised(inputs[model.config.input_size], model, device))
-        return y
+        pictures = inputs[model.config.input_size]
+        y: Tensor = model(normalised(own(pictures), model, device))
+        return gathered(y, len(pictures))
 
 
 class WeightedLosses(nn.Module):
@@ -89,6 +99,8 @@ class WeightedLosses(nn.Module):
 
 class Solo(Students):
     """One model under a weighted sum of losses."""
+
+    in_parts = True
 
     def __init__(
         self,
@@ -188,6 +200,8 @@ class CoTraining(Students):
     once `align_from` of the training is done: pulled from the first step, both models agree on
     embeddings that tell nothing apart.
     """
+
+    in_parts = True
 
     def __init__(
         self,

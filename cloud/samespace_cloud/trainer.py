@@ -16,11 +16,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from samespace_cloud._distributed import (
+    any_of,
+    average_gradients,
+    from_first,
+    join,
+    leads,
+    share,
+    synchronise,
+    world,
+)
 from samespace_cloud.checkpoint import read_tensors, write_tensors
 from samespace_cloud.config import TrainConfig
 from samespace_cloud.students import Students
 from samespace_cloud.views import JoinedViews, Views
-from samespace_edge import CheckpointError, canonical_json
+from samespace_edge import CheckpointError, ConfigError, canonical_json
 
 Progress = Callable[[str, int, int], None]
 Validate = Callable[[Students], Mapping[str, float]]
@@ -38,7 +48,7 @@ def best_device() -> torch.device:
 
 
 class Trainer:
-    """Trains students on views.
+    """Trains students on views; started by `torchrun`, in several processes together.
 
     Args:
         students: what is moved.
@@ -64,10 +74,14 @@ class Trainer:
         device: torch.device | None = None,
         about: Sequence[str] = (),
     ) -> None:
+        _check_processes(config.batch_size, students)
+        join()
         self._device = device or best_device()
         self.students = students.to(self._device)
         students.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        share(self.students)
         self.average = copy.deepcopy(self.students).eval().requires_grad_(False)
+        synchronise(self.students)
         self._views = views
         self._labels = labels
         self._config = config
@@ -80,6 +94,7 @@ class Trainer:
         self._step = 0
         self._waited = 0
         self._in_network = 0.0
+        self._stopped = False
         self._best: float | None = None
         self.metrics: dict[str, float] = {}
         self._settings = canonical_json([config.to_json(), views.describe(), *about])
@@ -91,14 +106,17 @@ class Trainer:
         with the same settings and folder goes on from there, to the same result. Call `finish`
         when what was made of the weights is stored.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
+        if leads():
+            self._folder.mkdir(parents=True, exist_ok=True)
+        else:
+            progress = _silent
         self._resume()
         with _interruptible() as interrupted:
             last_save = time.monotonic()
             while self._step < self._total and not self._exhausted():
                 epoch = self._step // self._steps_per_epoch
                 self._epoch(epoch, progress, interrupted)
-                if interrupted.is_set():
+                if self._stopped:
                     self._save()
                     raise KeyboardInterrupt
                 if time.monotonic() - last_save > _SAVE_SECONDS:
@@ -106,13 +124,15 @@ class Trainer:
                     last_save = time.monotonic()
         progress(self._title, self._total, self._total)
         if self._best is not None:
-            tensors, _ = read_tensors(self._folder / _BEST)
-            self.average.load_state_dict(tensors)
+            best = from_first(lambda: read_tensors(self._folder / _BEST)[0])
+            self.average.load_state_dict(best)
         self._save()
         return self.average.cpu()
 
     def finish(self) -> None:
         """Remove what only a stopped training needs, once the result is safe."""
+        if not leads():
+            return
         (self._folder / _STATE).unlink(missing_ok=True)
         (self._folder / _BEST).unlink(missing_ok=True)
 
@@ -149,7 +169,8 @@ class Trainer:
         total_loss, steps = 0.0, 0
         first = self._step - epoch * self._steps_per_epoch
         for i in range(first, self._steps_per_epoch):
-            if interrupted.is_set():
+            self._stopped = any_of(interrupted.is_set())
+            if self._stopped:
                 return
             index = order[i * self._config.batch_size : (i + 1) * self._config.batch_size]
             inputs, taught = self._views.take(shown, index)
@@ -169,8 +190,9 @@ class Trainer:
         }
         if self._validate and (epoch + 1) % self._config.val_every == 0:
             entry |= self._judge(self._validate)
-        with (self._folder / "log.jsonl").open("a") as log:
-            log.write(json.dumps(entry) + "\n")
+        if leads():
+            with (self._folder / "log.jsonl").open("a") as log:
+                log.write(json.dumps(entry) + "\n")
 
     def _learn(self, inputs: Mapping[int, Tensor], label: Tensor, taught: Tensor | None) -> float:
         rate = self._rate(self._step)
@@ -182,6 +204,7 @@ class Trainer:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=bf16):
             loss = self.students.loss(inputs, label, taught, self._step / self._total)
         loss.backward()  # type: ignore[no-untyped-call]
+        average_gradients(self.students.parameters())
         self._in_network += time.monotonic() - started
         nn.utils.clip_grad_norm_(self.students.parameters(), 5.0)
         self._optimizer.step()
@@ -203,15 +226,18 @@ class Trainer:
                 own.copy_(new)
 
     def _judge(self, validate: Validate) -> dict[str, float]:
-        measured = dict(validate(self.average))
+        measured = from_first(lambda: dict(validate(self.average)))
         if self._best is None or measured["score"] > self._best:
             self._best, self._waited, self.metrics = measured["score"], 0, measured
-            write_tensors(self._folder / _BEST, self.average.state_dict(), {})
+            if leads():
+                write_tensors(self._folder / _BEST, self.average.state_dict(), {})
         else:
             self._waited += 1
         return {k: round(v, 5) for k, v in measured.items()}
 
     def _save(self) -> None:
+        if not leads():
+            return
         tensors = {f"students.{k}": v for k, v in self.students.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
         for number, state in self._optimizer.state_dict()["state"].items():
@@ -227,10 +253,12 @@ class Trainer:
 
     def _resume(self) -> None:
         file = self._folder / _STATE
-        if not file.exists():
-            (self._folder / "log.jsonl").unlink(missing_ok=True)
+        found = from_first(lambda: read_tensors(file) if file.exists() else None)
+        if found is None:
+            if leads():
+                (self._folder / "log.jsonl").unlink(missing_ok=True)
             return
-        tensors, metadata = read_tensors(file)
+        tensors, metadata = found
         notes = json.loads(metadata["training"])
         if notes["settings"] != self._settings:
             raise CheckpointError(
@@ -248,25 +276,48 @@ class Trainer:
         self._best, self.metrics = notes["best"], notes["metrics"]
 
 
+def _silent(stage: str, done: int, total: int) -> None:
+    return None
+
+
+def _check_processes(batch_size: int, students: Students) -> None:
+    if world() == 1:
+        return
+    if not students.in_parts:
+        raise ConfigError(f"{students.about_processes}: start it without torchrun")
+    if batch_size < world():
+        raise ConfigError(
+            f"a batch of {batch_size} has nothing for each of {world()} processes; raise "
+            "batch_size, or start fewer"
+        )
+
+
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 @contextmanager
 def _interruptible() -> Iterator[threading.Event]:
-    """Turns Ctrl-C into a flag that is read between two steps; a second Ctrl-C stops at once."""
+    """Turns Ctrl-C into a flag that is read between two steps; a second Ctrl-C stops at once.
+
+    `torchrun` ends its processes by SIGTERM, whatever ended it, so that counts with them.
+    """
     flag = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield flag
         return
-    previous = signal.getsignal(signal.SIGINT)
+    numbers = [signal.SIGINT] if world() == 1 else [signal.SIGINT, signal.SIGTERM]
+    previous = {number: signal.getsignal(number) for number in numbers}
 
     def on_interrupt(number: int, frame: Any) -> None:
         flag.set()
-        signal.signal(signal.SIGINT, previous)
+        if world() == 1:  # of several, each may be told twice of the same Ctrl-C
+            signal.signal(number, previous[signal.Signals(number)])
 
-    signal.signal(signal.SIGINT, on_interrupt)
+    for number in numbers:
+        signal.signal(number, on_interrupt)
     try:
         yield flag
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number in numbers:
+            signal.signal(number, previous[number])
