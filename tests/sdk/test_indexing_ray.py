@@ -1,0 +1,88 @@
+"""Through Ray Data, for real: the same vectors, and kill -9 of everything costs nothing."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from samespace import Embedder, Gallery
+from tests.sdk.indexing_scene import holds_exactly, make_manifest
+
+pytest.importorskip("ray")
+pytestmark = pytest.mark.slow
+
+PICTURES = 300
+
+
+def command(folder: Path, bundle: Path, *more: str) -> list[str]:
+    where = ["--gallery", str(folder / "gallery"), "--bundle", str(bundle)]
+    given = ["index", str(folder / "shop" / "shop.csv"), *where, "--batch-size", "5", "--json"]
+    return [sys.executable, "-m", "samespace", *given, *more]
+
+
+def items(folder: Path) -> int:
+    with Gallery.open(folder / "gallery") as gallery:
+        return len(gallery)
+
+
+def test_ray_makes_what_one_process_makes_and_sets_aside_the_same(
+    tmp_path: Path, bundles: dict[str, Path]
+) -> None:
+    make_manifest(tmp_path / "shop", 60, poison=True)
+    Gallery.create(tmp_path / "gallery", bundles["cloud"]).close()
+    start = command(tmp_path, bundles["cloud"], "--ray", "--workers", "2")
+    done = subprocess.run(start, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1, done.stderr  # four are set aside
+    told = json.loads(done.stdout)
+    assert (told["added"], told["aside"], told["items"]) == (60, 4, 60)
+    with Gallery.open(tmp_path / "gallery") as gallery:
+        holds_exactly(gallery, tmp_path / "shop", range(60), Embedder(bundles["cloud"]))
+
+
+def test_killed_in_the_middle_any_pool_goes_on(tmp_path: Path, bundles: dict[str, Path]) -> None:
+    make_manifest(tmp_path / "shop", PICTURES)
+    Gallery.create(tmp_path / "gallery", bundles["cloud"]).close()
+    with_ray = command(tmp_path, bundles["cloud"], "--ray", "--workers", "2")
+    process = subprocess.Popen(
+        with_ray, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    end = time.monotonic() + 200
+    while not (done := items(tmp_path)):
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    started = psutil.Process(process.pid).children(recursive=True)
+    ours = [p for p in started if "samespace.pool" in p.cmdline()]
+    assert ours
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    # Agents of Ray itself may stay for a while; where nobody reaps orphans, so do dead processes.
+    _, alive = psutil.wait_procs(started, timeout=20)
+    alive = [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    for left in alive:
+        left.kill()
+    assert not set(alive) & set(ours), "a process that embeds outlives the one who started it"
+    done = items(tmp_path)
+    assert 0 < done < PICTURES
+    part = subprocess.run(
+        [*with_ray, "--limit", "20"], capture_output=True, text=True, timeout=300, check=True
+    )
+    assert json.loads(part.stdout)["added"] == 20
+    last = subprocess.run(
+        command(tmp_path, bundles["cloud"], "--workers", "2"),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    told = json.loads(last.stdout)
+    assert (told["added"], told["there"]) == (PICTURES - done - 20, done + 20)
+    with Gallery.open(tmp_path / "gallery") as gallery:
+        holds_exactly(gallery, tmp_path / "shop", range(PICTURES), Embedder(bundles["cloud"]))
