@@ -22,6 +22,7 @@ from samespace.gallery import (
     UpgradeStatus,
 )
 from samespace.gallery._export import read_export
+from samespace.indexing import PooledPictures
 from samespace.verification import Report
 from samespace_edge import Adapter, Embedder
 
@@ -245,7 +246,9 @@ def _originals(
     if vectors is not None:
         return GivenVectors(embedder.identity, *read_export(vectors)), by
     where: Dataset | str = Dataset.open(data) if data is not None else str(images)
-    return Pictures(embedder, where, workers=workers), by
+    if workers == 1:
+        return Pictures(embedder, where), by
+    return PooledPictures(embedder, where, workers=workers), by
 
 
 def _say(as_json: bool, value: dict[str, Any], text: str) -> None:

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samespace.gallery._inputs import packed
-from samespace.gallery._store import Row
+from samespace.gallery._protocols import StoredRow
 from samespace_edge import DataError, ModelIdentity
 
 
 def write_export(
-    path: Path, rows: Sequence[Row], models: Mapping[int, ModelIdentity], dim: int
+    path: Path, rows: Sequence[StoredRow], models: Mapping[int, ModelIdentity], dim: int
 ) -> None:
     """Write the arrays that `Gallery.export` describes, in one step.
 

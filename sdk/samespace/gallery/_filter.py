@@ -12,6 +12,7 @@ Where = Mapping[str, Any]
 
 _COMPARE = {"eq": "=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _OPERATORS = (*_COMPARE, "ne", "in", "exists")
+_MOST = 900  # comparisons; SQLite takes a thousand in a row
 
 
 def compile_where(where: Where) -> tuple[str, list[Any]]:
@@ -34,7 +35,14 @@ def compile_where(where: Where) -> tuple[str, list[Any]]:
             condition, values = _compile_one(_json_path(key), operator, value, key)
             conditions.append(f"({condition})")
             parameters += values
-    return " AND ".join(conditions), parameters
+    condition = " AND ".join(conditions)
+    if condition.count("json_type") > _MOST:
+        raise FilterError(f"the filter compares with more than {_MOST} values")
+    try:
+        "".join(p for p in parameters if isinstance(p, str)).encode()
+    except UnicodeEncodeError as error:
+        raise FilterError(f"a filter's {error.object[error.start]!r} is no valid text") from None
+    return condition, parameters
 
 
 def _compile_one(path: str, operator: str, value: Any, key: str) -> tuple[str, list[Any]]:
@@ -67,7 +75,7 @@ def _compare(path: str, sign: str, value: Any, key: str) -> tuple[str, list[Any]
 
 
 def _json_path(key: Any) -> str:
-    if not isinstance(key, str) or not key or '"' in key or "" in key.split("."):
+    if not isinstance(key, str) or set(key) & {'"', "\0"} or "" in key.split("."):
         raise FilterError(f"{key!r} is not the name of a payload key")
     return "$" + "".join(f'."{part}"' for part in key.split("."))
 

@@ -1,10 +1,15 @@
-"""The gallery: item vectors that outlive models, and never meet what they cannot be compared to."""
+"""The gallery: item vectors that outlive models, and never meet what they cannot be compared to.
+
+Here are the rules: whom a gallery admits, what it takes and what it answers. Where its items are
+kept is `_embedded` (a folder) or `_milvus` (a server).
+"""
 
 from __future__ import annotations
 
-import sqlite3
+import abc
 import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,9 +20,8 @@ from numpy.typing import NDArray
 from samespace._certificate import Certificate
 from samespace.gallery._export import write_export
 from samespace.gallery._filter import Where
-from samespace.gallery._hub_store import Correction, HubStore
-from samespace.gallery._hubs import Progress, correct, is_vectors, silent
-from samespace.gallery._index import DEFAULT_PROBES, DEFAULT_REFINE, Found
+from samespace.gallery._hubs import Progress, silent
+from samespace.gallery._index import DEFAULT_PROBES
 from samespace.gallery._inputs import (
     checked_ids,
     identity_of,
@@ -26,13 +30,8 @@ from samespace.gallery._inputs import (
     some,
     unit_vectors,
 )
-from samespace.gallery._lift import lift
-from samespace.gallery._live import LiveIndex
-from samespace.gallery._prefixes import PrefixSearch
-from samespace.gallery._side import SideStore, side_vectors
-from samespace.gallery._store import Row, Store
+from samespace.gallery._protocols import GalleryStore, UpgradeKeeper
 from samespace.gallery._upgrade import Upgrade
-from samespace.gallery._upgrade_store import UpgradeStore
 from samespace.gallery._values import GalleryStats, HubCorrection, Record, SearchResult
 from samespace.metrics import HUB_NEIGHBOURS, HUB_WEIGHT
 from samespace_edge import (
@@ -43,6 +42,7 @@ from samespace_edge import (
     DuplicateIdError,
     Embedder,
     Fingerprint,
+    GalleryError,
     ImageSource,
     ModelIdentity,
     NotCertifiedError,
@@ -58,10 +58,11 @@ APPROXIMATE_FROM = 50_000
 """Items from which on a gallery builds an approximate index, unless told otherwise."""
 
 _KEEP: Any = object()
+_SERVER = "milvus:/"  # a path has lost the other slash
 
 
-class Gallery:
-    """Item vectors of one embedding space, on disk, durable and searchable.
+class Gallery(abc.ABC):
+    """Item vectors of one embedding space, durable and searchable: in a folder, or in Milvus.
 
     >>> gallery = Gallery.create("shop", "cloud.bundle")              # doctest: +SKIP
     >>> gallery.add(["cup"], images=["cup.jpg"], model=cloud)         # doctest: +SKIP
@@ -69,27 +70,30 @@ class Gallery:
     'cup'
 
     Use it as a context manager, or call `close`. Several processes may have the same gallery
-    open; one of them writes at a time, the others wait.
+    open. In a folder one of them writes at a time and the others wait; for Milvus see
+    docs/milvus.md.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(
+        self,
+        store: GalleryStore,
+        upgrades: UpgradeKeeper,
+        *,
+        name: str,
+        dim: int,
+        space: Fingerprint,
+    ) -> None:
         self._store = store
+        self._upgrades = upgrades
         self._lock = threading.RLock()
-        self.path = store.folder
-        self.name: str = store.meta("name")
-        self.dim: int = store.meta("dim")
-        self.space = Fingerprint(store.meta("space"))
+        self.name = name
+        self.dim = dim
+        self.space = space
         self._models: dict[tuple[str, str], tuple[int, ModelIdentity]] = {}
-        self._hubs = HubStore(store)
-        self._upgrades = UpgradeStore(store, self._hubs)
-        self._side = SideStore(store, self._hubs)
-        self._live = LiveIndex(store, self._hubs)
-        self._prefixes = PrefixSearch(store)
         self._load_models()
 
-    @classmethod
+    @staticmethod
     def create(
-        cls,
         path: str | Path,
         anchor: Embedder | Bundle | str | Path,
         *,
@@ -99,13 +103,15 @@ class Gallery:
         """Create an empty gallery in the space of a cloud model.
 
         Args:
-            path: the folder to make.
+            path: the folder to make; or `milvus://host:19530/NAME`.
             anchor: the cloud model's bundle. It defines the space, so it needs no certificate.
             name: a label; by default the folder's name.
-            approximate_from: number of items from which on an approximate index is built.
+            approximate_from: number of items from which on an approximate index is built; Milvus
+                decides that for itself.
 
         Raises `NotCertifiedError` for a bundle that lives in another model's space,
-        `GalleryError` where there is a gallery already, `GalleryStorageError`.
+        `GalleryError` where there is a gallery already, `GalleryStorageError`, `GalleryBusyError`
+        where a server does not answer.
         """
         identity = identity_of(anchor)
         if not identity.is_anchor:
@@ -118,40 +124,39 @@ class Gallery:
                 f"approximate_from is {approximate_from}; an approximate index needs at least "
                 f"{LEAST_APPROXIMATE} items to be built from"
             )
-        folder = Path(path)
-        meta = {
-            "name": name or folder.name,
-            "dim": identity.dim,
-            "space": identity.space.hex,
-            "approximate_from": approximate_from,
-        }
-        Store.create(folder, meta, identity.to_json())
-        return cls.open(folder)
+        if str(path).startswith(_SERVER):
+            from samespace.gallery._milvus import MilvusGallery
 
-    @classmethod
-    def open(
-        cls, path: str | Path, *, read_only: bool = False, busy_timeout: float = 10.0
-    ) -> Gallery:
+            return MilvusGallery.made(str(path), identity, name)
+        from samespace.gallery._embedded import EmbeddedGallery
+
+        return EmbeddedGallery.made(Path(path), identity, name, approximate_from)
+
+    @staticmethod
+    def open(path: str | Path, *, read_only: bool = False, busy_timeout: float = 10.0) -> Gallery:
         """Open a gallery.
 
         Args:
-            path: its folder.
+            path: its folder, or `milvus://host:19530/NAME`.
             read_only: for folders that cannot be written; nobody may be writing meanwhile.
-            busy_timeout: how long to wait for another writer, in seconds.
+            busy_timeout: how long to wait for another writer, or for a server, in seconds.
 
         Raises `GalleryError` where there is none, `GalleryDamagedError` where the database does
-        not hold what was written to it, `GalleryStorageError`.
+        not hold what was written to it, `GalleryStorageError`, `GalleryBusyError` where a server
+        does not answer.
         """
-        store = Store(Path(path), read_only=read_only, busy_timeout=busy_timeout)
-        try:
-            if store.check():
-                hubs = HubStore(store)
-                hubs.check()
-                UpgradeStore(store, hubs).check()
-            return cls(store)
-        except BaseException:
-            store.close()
-            raise
+        if str(path).startswith(_SERVER):
+            from samespace.gallery._milvus import MilvusGallery
+
+            return MilvusGallery.opened(str(path), read_only, busy_timeout)
+        from samespace.gallery._embedded import EmbeddedGallery
+
+        return EmbeddedGallery.opened(Path(path), read_only, busy_timeout)
+
+    @property
+    @abc.abstractmethod
+    def path(self) -> Path:
+        """Its folder; raises `GalleryError` for a gallery in a server, which has none."""
 
     def close(self) -> None:
         """Close; the gallery cannot be used afterwards."""
@@ -172,10 +177,9 @@ class Gallery:
     def __repr__(self) -> str:
         return f"Gallery({self.name!r}, {len(self)} items, space {self.space.short}…)"
 
+    @abc.abstractmethod
     def __len__(self) -> int:
-        with self._lock:
-            self._live.refresh()
-            return len(self._live.index)
+        """Number of items."""
 
     def __contains__(self, id_: str) -> bool:
         with self._lock:
@@ -187,6 +191,18 @@ class Gallery:
     def admitted(self) -> tuple[ModelIdentity, ...]:
         """The models whose vectors and queries are accepted, the anchor first."""
         return tuple(identity for _, identity in self._models.values())
+
+    def certificates(self) -> dict[ModelIdentity, Certificate | None]:
+        """The accepted models, the anchor first, with their certificates; the anchor needs none.
+
+        Read from the disk, so what other processes admitted meanwhile is there.
+        """
+        with self._lock:
+            self._load_models()
+            return {
+                ModelIdentity.from_json(i): Certificate.from_json(c) if c else None
+                for _, i, c in self._store.models()
+            }
 
     def admit(self, certificate: Certificate | str | Path) -> ModelIdentity:
         """Accept a model's vectors and queries from now on.
@@ -288,40 +304,21 @@ class Gallery:
         Raises `NotCertifiedError`, `ConfigError`, `DimensionError`, `InvalidVectorError`,
         `GalleryBusyError`, `GalleryStorageError`, and the embedder's errors.
         """
-        number = self._number_of(identity_of(model))
-        given = (bank, None) if is_vectors(bank) else (None, bank)
-        vectors = self._vectors(model, *given)
-        made = Correction(0, number, k, weight, 0, vectors)
-        correct(self._store, self._hubs, self._lock, made, progress)
-        self._live.stale = True
-        return HubCorrection(self._named()[number], len(vectors), k, weight)
+        raise self._only_in_a_folder("hub corrections")
 
     def uncorrect_hubs(self, model: Embedder | ModelIdentity) -> None:
         """Undo `correct_hubs`; nothing happens where there is no correction."""
-        number = self._number_of(identity_of(model))
-        with self._lock:
-            with self._store.writing():
-                self._hubs.take(number)
-            self._live.stale = True
+        self._number_of(identity_of(model))
 
     def corrections(self) -> tuple[HubCorrection, ...]:
         """The query models whose searches are corrected for hubs."""
-        with self._lock:
-            models = self._named()
-            return tuple(
-                HubCorrection(models[c.model], len(c.bank), c.k, c.weight)
-                for c in self._hubs.corrections()
-            )
+        return ()
 
-    def _correction(self, number: int, corrected: bool | None) -> Correction | None:
-        """What a search by this model is corrected with; after `refresh`."""
-        found = [c for c in self._live.corrections if c.model == number]
-        if corrected and not found:
-            raise ConfigError(
-                f"searches by {self._named()[number]} are not corrected in gallery {self.name!r}; "
-                "set it up with Gallery.correct_hubs or 'samespace gallery correct-hubs'"
-            )
-        return found[0] if found and corrected is not False else None
+    def _only_in_a_folder(self, what: str) -> GalleryError:
+        return GalleryError(
+            f"gallery {self.name!r} is in a server, where there are no {what}; they need a gallery "
+            "in a folder (docs/milvus.md says what differs)"
+        )
 
     # upgrades
 
@@ -358,10 +355,7 @@ class Gallery:
         `NotCertifiedError`, `UnknownIdError` where side information is missing, `GalleryError`
         where there is something at `path`.
         """
-        if not isinstance(certificate, Certificate):
-            certificate = Certificate.read(certificate)
-        lift(self, Path(path), adapter, anchor, certificate, progress)
-        return Gallery.open(path)
+        raise self._only_in_a_folder("lifted copies")
 
     def keep_side(
         self,
@@ -381,17 +375,11 @@ class Gallery:
 
         Raises `UnknownIdError`, `ConfigError`, `DimensionError`, and the embedder's errors.
         """
-        ids = checked_ids(ids)
-        identity = identity_of(model)
-        table = side_vectors(_given(model, vectors, images), identity, len(ids))
-        with self._lock, self._store.writing():
-            self._existing(ids)
-            self._side.put(identity, ids, table)
+        raise self._only_in_a_folder("side information")
 
     def side(self, ids: Sequence[str]) -> Vectors:
         """What `keep_side` kept of items (N, S); raises `UnknownIdError` for those without."""
-        with self._lock:
-            return self._side.get(checked_ids(ids, unique=False))
+        raise self._only_in_a_folder("side information")
 
     # writing
 
@@ -403,8 +391,10 @@ class Gallery:
         vectors: Vectors | None = None,
         images: Sequence[ImageSource] | None = None,
         payloads: Sequence[Any] | None = None,
+        replace: bool = False,
     ) -> None:
-        """Add items; when it returns they are on the disk, and all of them or none are.
+        """Add items; when it returns they are on the disk. In a folder all of them
+        or none are; in Milvus a call that failed may have stored a part: repeat it with `replace`.
 
         Args:
             ids: a new id for every item.
@@ -412,35 +402,40 @@ class Gallery:
             vectors: (N, D); or
             images: the pictures, embedded here by `model`, which then has to be an `Embedder`.
             payloads: what JSON can hold, for every item.
+            replace: whether items that are there already make room, vector, payload and all, so
+                that the same call may be made twice.
 
         Raises `NotCertifiedError`, `DimensionError`, `InvalidVectorError`, `DuplicateIdError`,
         `GalleryBusyError`, `GalleryStorageError`, and the embedder's errors.
         """
         ids = checked_ids(ids)
         number = self._number_of(identity_of(model))
-        raw = self._vectors(model, vectors, images, ids).tobytes()
+        made = self._vectors(model, vectors, images, ids)
         texts = payload_texts(payloads, len(ids))
-        size = self.dim * 4
-        rows = (
-            (id_, number, raw[i * size : (i + 1) * size], text)
-            for i, (id_, text) in enumerate(zip(ids, texts, strict=True))
-        )
         with self._lock:
             try:
-                with self._store.writing():
-                    self._store.insert(rows)
-                    self._hubs.cover()
+                self._insert(ids, number, made, texts, replace)
             except UnicodeEncodeError as error:
                 raise ConfigError(
                     f"{error.object!r} is no valid text, so it cannot be an id or a payload"
                 ) from None
-            except sqlite3.IntegrityError:
-                there = list(self._store.by_id(ids))
-                raise DuplicateIdError(
-                    f"gallery {self.name!r} already has {some(there)}; nothing of this call was "
-                    "added. Use update for those."
-                ) from None
-            self._live.stale = True
+
+    def _taken(self, ids: Sequence[str]) -> DuplicateIdError:
+        return DuplicateIdError(
+            f"gallery {self.name!r} already has {some(ids)}; nothing of this call was "
+            "added. Use update for those, or replace=True."
+        )
+
+    @abc.abstractmethod
+    def _insert(
+        self,
+        ids: Sequence[str],
+        number: int,
+        vectors: Vectors,
+        texts: Sequence[str | None],
+        replace: bool,
+    ) -> None:
+        """Store new items; raises `_taken` before anything is, unless they may be replaced."""
 
     def update(
         self,
@@ -466,36 +461,24 @@ class Gallery:
                 images = None if image is None else [image]
                 raw = self._vectors(model, new, images, [id_]).tobytes()
             text = None if payload is _KEEP else payload_texts([payload], 1)[0]
-            with self._store.writing():
-                key, _, old_number, old_raw, old_text = self._existing([id_])[0]
-                kept = self._upgrades.kept_for(key) if raw is None else None
-                if raw is not None:
-                    self._side.drop([id_])  # of the picture that it no longer is
-                self._store.remove([key])
-                new_key = self._store.insert(
-                    [
-                        (
-                            id_,
-                            old_number if number is None else number,
-                            old_raw if raw is None else raw,
-                            old_text if payload is _KEEP else text,
-                        )
-                    ]
-                )
-                if kept is not None:
-                    self._upgrades.keep([(new_key, *kept)])
-                self._hubs.cover()
-            self._live.stale = True
+            self._change(id_, number, raw, text, keep_payload=payload is _KEEP)
+
+    @abc.abstractmethod
+    def _change(
+        self, id_: str, number: int | None, raw: bytes | None, text: str | None, keep_payload: bool
+    ) -> None:
+        """Give an item another vector, by model `number`, another payload, or both."""
 
     def delete(self, ids: Sequence[str]) -> None:
         """Delete items, all of them or none; raises `UnknownIdError` naming those not there."""
         with self._lock:
-            with self._store.writing():
-                self._store.remove([row[0] for row in self._existing(checked_ids(ids))])
-                self._side.drop(ids)
-            self._live.stale = True
+            self._remove(checked_ids(ids))
 
-    def _existing(self, ids: Sequence[str]) -> list[Row]:
+    @abc.abstractmethod
+    def _remove(self, ids: Sequence[str]) -> None:
+        """Delete items that have to be there."""
+
+    def _existing(self, ids: Sequence[str]) -> list[Any]:
         found = self._store.by_id(ids)
         if missing := [i for i in ids if i not in found]:
             raise UnknownIdError(f"gallery {self.name!r} has no {some(missing)}")
@@ -510,7 +493,7 @@ class Gallery:
         width: int | None = None,
     ) -> Vectors:
         """Unit vectors (N, D), or prefixes (N, width), from vectors or from images."""
-        given = _given(model, vectors, images)
+        given = given_vectors(model, vectors, images)
         if images is not None:
             given = given[:, :width]
         return unit_vectors(given, self.dim, self.name, names, width)
@@ -526,6 +509,16 @@ class Gallery:
                 by_number = self._named()
         return [
             Record(id_, np.frombuffer(raw, np.float32), loads(text), by_number[number])
+            for _, id_, number, raw, text in rows
+        ]
+
+    def sample(self, count: int) -> list[Record]:
+        """Up to `count` different items, taken at random places of the gallery."""
+        with self._lock:
+            rows = self._store.sample(count)
+            models = self._named()
+        return [
+            Record(id_, np.frombuffer(raw, np.float32), loads(text), models[number])
             for _, id_, number, raw, text in rows
         ]
 
@@ -571,49 +564,82 @@ class Gallery:
         if width is not None:
             if corrected:
                 raise ConfigError("hub corrections are of whole vectors; search by width without")
-            with self._lock:
-                self._prefixes.require(identity_of(model), number, width)
+            self._require_width(identity_of(model), number, width)
             queries = self._vectors(model, vectors, images, width=width)
-            with self._lock:
-                return self._prefixes.search(queries, k, where, payloads)
+            return self._find_by_width(queries, k, where, payloads)
         queries = self._vectors(model, vectors, images)
-        with self._lock:
-            self._live.refresh()
-            found, corrected_scores = self._live.search(
-                queries,
-                k,
-                correction=self._correction(number, corrected),
-                where=where,
-                approximate=not exact,
-                probes=probes,
-                refine=DEFAULT_REFINE,
-            )
-            fetched = self._payloads(found) if payloads else None
-        return SearchResult(found.ids.tolist(), found.scores, fetched, corrected_scores)
+        return self._find(
+            queries,
+            k,
+            number,
+            where=where,
+            exact=exact,
+            payloads=payloads,
+            probes=probes,
+            corrected=corrected,
+        )
 
-    def _payloads(self, found: Found) -> list[list[Any]]:
-        keys = found.keys.tolist()
-        rows = self._store.by_key(sorted({key for row in keys for key in row}))
-        values = {key: loads(row[4]) for key, row in rows.items()}
-        return [[values.get(key) for key in row] for row in keys]
+    @abc.abstractmethod
+    def _find(
+        self,
+        queries: Vectors,
+        k: int,
+        number: int,
+        *,
+        where: Where | None,
+        exact: bool,
+        payloads: bool,
+        probes: int,
+        corrected: bool | None,
+    ) -> SearchResult:
+        """Search for unit vectors (N, D) by the model `number`."""
+
+    def _require_width(self, model: ModelIdentity, number: int, width: int) -> None:
+        """Raise where a model may not search by prefixes of this width."""
+        raise self._only_in_a_folder("searches by width")
+
+    def _find_by_width(
+        self, queries: Vectors, k: int, where: Where | None, payloads: bool
+    ) -> SearchResult:
+        """Search for unit prefixes (N, width)."""
+        raise self._only_in_a_folder("searches by width")
 
     def stats(self) -> GalleryStats:
         """The gallery in figures."""
         with self._lock:
-            self._live.refresh()
+            items = len(self)
             self._load_models()
             counts = self._store.count_by_model()
+            approximate, size = self._shape()
             return GalleryStats(
                 name=self.name,
                 space=self.space,
                 dim=self.dim,
-                items=len(self._live.index),
+                items=items,
                 by_model={i: counts.get(n, 0) for n, i in self._models.values()},
                 admitted=self.admitted,
-                approximate=self._live.index.base is not None,
-                bytes_on_disk=sum(p.stat().st_size for p in self.path.rglob("*") if p.is_file()),
+                approximate=approximate,
+                bytes_on_disk=size,
                 corrections=self.corrections(),
             )
+
+    @abc.abstractmethod
+    def _shape(self) -> tuple[bool, int]:
+        """Whether searches go through an approximate index; bytes in the folder, if there is."""
+
+    # what an upgrade needs
+
+    @abc.abstractmethod
+    def _changed(self) -> None:
+        """Items were changed behind this gallery's back."""
+
+    @abc.abstractmethod
+    def _settle(self) -> None:
+        """Many items were changed, and for now no more will be."""
+
+    @abc.abstractmethod
+    def _alone(self) -> AbstractContextManager[None]:
+        """No other process runs an upgrade meanwhile; raises `GalleryBusyError` where one does."""
 
     def export(self, path: str | Path) -> int:
         """Write everything to a `.npz` that numpy reads without pickle; returns how many items.
@@ -629,7 +655,7 @@ class Gallery:
         return len(rows)
 
 
-def _given(
+def given_vectors(
     model: Embedder | ModelIdentity,
     vectors: Vectors | None,
     images: Sequence[ImageSource] | None,

@@ -24,13 +24,14 @@ from samespace_edge import (
 )
 
 if TYPE_CHECKING:
+    from samespace.gallery._embedded import EmbeddedGallery
     from samespace.gallery._gallery import Gallery
 
 _AT_ONCE = 4096
 
 
 def lift(
-    gallery: Gallery,
+    gallery: EmbeddedGallery,
     path: Path,
     adapter: Adapter,
     anchor: Embedder | Bundle | str | Path,
@@ -59,7 +60,7 @@ def lift(
 
 
 def _check(
-    gallery: Gallery, adapter: Adapter, anchor: ModelIdentity, certificate: Certificate
+    gallery: EmbeddedGallery, adapter: Adapter, anchor: ModelIdentity, certificate: Certificate
 ) -> None:
     with gallery._lock:
         counts = gallery._store.count_by_model()
@@ -83,7 +84,7 @@ def _check(
         )
 
 
-def _check_side(gallery: Gallery, adapter: Adapter) -> None:
+def _check_side(gallery: EmbeddedGallery, adapter: Adapter) -> None:
     with gallery._lock:
         kept = gallery._side.model()
     if adapter.side is not None and kept is not None and kept.fingerprint != adapter.side:
@@ -94,7 +95,7 @@ def _check_side(gallery: Gallery, adapter: Adapter) -> None:
 
 
 def _fill(
-    old: Gallery, new: Gallery, adapter: Adapter, maker: ModelIdentity, progress: Progress
+    old: EmbeddedGallery, new: Gallery, adapter: Adapter, maker: ModelIdentity, progress: Progress
 ) -> int:
     done, last = 0, 0
     with old._lock:

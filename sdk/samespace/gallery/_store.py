@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import sqlite3
 import uuid
 import zlib
@@ -275,6 +276,21 @@ class Store:
                 f"SELECT key FROM items WHERE {condition} ORDER BY key", parameters
             )
             return [key for (key,) in found]
+
+    def sample(self, count: int) -> list[Row]:
+        """Up to `count` different items, each the next one after a random key."""
+        with self.errors():
+            last = self._db.execute("SELECT max(key) FROM items").fetchone()[0] or 0
+            found = [
+                row
+                for _ in range(count)
+                for row in self._db.execute(
+                    "SELECT key, id, model, vector, payload, crc FROM items "
+                    "WHERE key >= ? ORDER BY key LIMIT 1",
+                    (random.randint(1, max(last, 1)),),
+                )
+            ]
+        return list(self._checked({row[0]: row for row in found}.values()))
 
     def tombstones(self, after: int) -> list[tuple[int, int]]:
         """(sequence number, key) of every item that went since `after`."""

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from samespace.gallery._hubs import Progress, silent
 from samespace.gallery._inputs import loads, unit_vectors
 from samespace.gallery._originals import Made, Originals
+from samespace.gallery._protocols import WaitingRow
 from samespace.gallery._upgrade_order import UpgradeOrder
-from samespace.gallery._upgrade_store import COMMITTED, RUNNING, Counts, Stored, Waiting
+from samespace.gallery._upgrade_store import COMMITTED, ROLLING, RUNNING, Counts, Stored
 from samespace.gallery._upgrade_values import UpgradePlan, UpgradeStatus
 from samespace_edge import (
     ConfigError,
@@ -31,8 +29,14 @@ BATCH = 64
 """Items that are embedded, and then stored in one transaction."""
 
 _SAMPLE = 32
-_LOCK = "upgrade.lock"
 _ROW_BYTES = 48  # of an old vector that is kept: key, model, checksum, SQLite's own
+
+
+_WAYS_ON = {
+    RUNNING: "commit it or roll it back",
+    COMMITTED: "discard its old vectors, or roll it back",
+    ROLLING: "call rollback again, it goes on where it was,",
+}
 
 
 class Upgrade:
@@ -85,7 +89,7 @@ class Upgrade:
             number = next((n for n, m in models.items() if _same(m, target)), None)
             proof = next((c for n, _, c in gallery._store.models() if n == number), None)
             total = sum(made.values()) - (made.get(number, 0) if number is not None else 0)
-            chosen = self._some_waiting(-1 if number is None else number, sample, total)
+            chosen = self._stored.some_waiting(-1 if number is None else number, sample, total)
         started = time.perf_counter()
         results = originals.make([(id_, loads(text)) for _, id_, text, _ in chosen])
         seconds = (time.perf_counter() - started) / max(1, len(chosen))
@@ -136,15 +140,14 @@ class Upgrade:
             raise ConfigError(f"batch and limit count items, not {batch} and {limit}")
         gallery = self._gallery
         gallery._store.require_writable()
-        with self._alone(), originals.working():
+        with gallery._alone(), originals.working():
             target = self._begin(originals.identity, order or UpgradeOrder())
             if retry:
                 with gallery._lock, gallery._store.writing():
                     self._stored.try_again()
             self._backfill(target, originals, limit, batch, progress)
             with gallery._lock:
-                gallery._live.refresh()
-                gallery._live.compact()
+                gallery._settle()
         status = self.status()
         assert status is not None
         return status
@@ -162,6 +165,11 @@ class Upgrade:
             current = self._need()
             if current.state == COMMITTED:
                 raise GalleryError(f"the upgrade of gallery {gallery.name!r} is committed already")
+            if current.state == ROLLING:
+                raise GalleryError(
+                    f"the upgrade of gallery {gallery.name!r} was being rolled back: call rollback "
+                    "again, and it goes on where it was"
+                )
             counts = self._stored.counts(current.target)
             if counts.waiting and not partial:
                 raise GalleryError(
@@ -182,11 +190,11 @@ class Upgrade:
         """
         gallery = self._gallery
         gallery._store.require_writable()
-        with self._alone(), gallery._lock:
+        with gallery._alone(), gallery._lock:
             with gallery._store.writing():
                 self._need()
                 count = self._stored.rollback()
-            gallery._live.stale = True
+            gallery._changed()
         return count
 
     def discard(self) -> int:
@@ -222,14 +230,9 @@ class Upgrade:
                         raise GalleryBusyError(
                             f"another process began an upgrade of gallery {gallery.name!r}"
                         )
-                    self._stored.begin(current, keys)
-                return current
+                    return self._stored.begin(current, keys)
         if current.target != number or current.state != RUNNING:
-            way = (
-                "discard its old vectors, or roll it back"
-                if current.state == COMMITTED
-                else "commit it or roll it back"
-            )
+            way = _WAYS_ON[current.state]
             raise GalleryError(
                 f"the upgrade of gallery {gallery.name!r} to "
                 f"{gallery._named()[current.target]} is {current.state}; {way} before another one"
@@ -264,14 +267,14 @@ class Upgrade:
                         )
                     self._stored.replace(target, good)
                     self._stored.set_aside(failed)
-                gallery._live.stale = True
+                gallery._changed()
             done += len(some)
             left = None if left is None else left - len(some)
             progress("embed again", min(done, total), total)
 
     def _sorted_out(
-        self, items: Sequence[Waiting], made: Sequence[Made]
-    ) -> tuple[list[tuple[int, bytes]], list[tuple[int, str, str]]]:
+        self, items: Sequence[WaitingRow], made: Sequence[Made]
+    ) -> tuple[list[tuple[Any, bytes]], list[tuple[Any, str, str]]]:
         gallery = self._gallery
         good, failed = [], []
         for (key, id_, _, _), vector in zip(items, made, strict=True):
@@ -286,26 +289,16 @@ class Upgrade:
             good.append((key, unit.tobytes()))
         return good, failed
 
-    def _batches(self, target: int, batch: int) -> Iterator[list[Waiting]]:
+    def _batches(self, target: int, batch: int) -> Iterator[list[WaitingRow]]:
         """First what the queue says, then what came or was changed since it was made."""
         for following in (self._stored.waiting, self._stored.unqueued):
-            place = 0
+            place: Any = None
             while True:
                 with self._gallery._lock:
                     place, rows = following(target, place, batch)
                 if not rows:
                     break
                 yield rows
-
-    def _some_waiting(self, target: int, sample: int, total: int) -> list[Waiting]:
-        """Items from all over what is not the target's."""
-        step = max(1, total // max(1, sample))
-        rows = (
-            (key, id_, text, vector)
-            for key, id_, model, vector, text in self._gallery._store.rows()
-            if model != target
-        )
-        return list(itertools.islice(rows, 0, step * sample, step))
 
     def _need(self) -> Stored:
         current = self._stored.current()
@@ -325,23 +318,6 @@ class Upgrade:
             unreadable=counts.unreadable,
             kept=counts.kept,
         )
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """No other process runs an upgrade of this gallery meanwhile; the lock dies with ours."""
-        try:
-            import fcntl
-        except ImportError:  # no such locks on Windows: two runs only do the work twice
-            yield
-            return
-        with Path(self._gallery.path / _LOCK).open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise GalleryBusyError(
-                    f"another process is upgrading gallery {self._gallery.name!r}"
-                ) from None
-            yield
 
 
 def _same(one: ModelIdentity, other: ModelIdentity) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samespace.gallery._inputs import loads
-from samespace.gallery._store import Store
+from samespace.gallery._protocols import GalleryStore
 from samespace_edge import ConfigError
 
 _LOOKS_AT_VECTORS = ("farthest", "uncertain")
@@ -45,14 +45,15 @@ class UpgradeOrder:
                 "the order 'column' goes by a payload's field, and only it does: name both"
             )
 
-    def keys(self, store: Store, target: int) -> NDArray[np.int64]:
+    def keys(self, store: GalleryStore, target: int) -> NDArray[Any]:
         """Keys of all items that the model `target` did not make, first things first.
 
         Raises `ConfigError` where an item has no number in the column.
         """
         from samespace.backfill import ORDERS
 
-        keys, raw, labels, values = [], [], [], []
+        keys: list[Any] = []
+        raw, labels, values = [], [], []
         for key, id_, model, vector, text in store.rows():
             if model == target:
                 continue
@@ -73,7 +74,9 @@ class UpgradeOrder:
             np.array(values, np.float64) if self.column is not None else None,
             self.seed,
         )
-        return np.array(keys, np.int64)[place]
+        # A store's keys are numbers, or what only it can read.
+        kind = np.int64 if isinstance(keys[0], int) else object
+        return np.fromiter(keys, kind, len(keys))[place]
 
 
 def _codes(labels: list[Any]) -> NDArray[np.int64] | None:

@@ -7,6 +7,7 @@ to it, so an item that its owner deletes, or gives a vector of his own, is never
 
 from __future__ import annotations
 
+import itertools
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +20,7 @@ from samespace.gallery._hub_store import HubStore
 from samespace.gallery._schema import UPGRADE
 from samespace.gallery._store import Store
 
-RUNNING, COMMITTED = "running", "committed"
+RUNNING, COMMITTED, ROLLING = "running", "committed", "rolling back"
 
 _CHUNK = 4096  # rows in memory at once, when old vectors are put back
 _TABLES = (
@@ -43,7 +44,7 @@ class Stored:
 
     Attributes:
         target: number of the model that items are embedded with again.
-        state: `running` or `committed`.
+        state: `running`, `committed`, or `rolling back` where that is not one transaction.
         order: name of the order in which items are.
         started: date and time, ISO 8601, UTC.
     """
@@ -107,7 +108,17 @@ class UpgradeStore:
                 )
         return Counts(sum(made.values()), made.get(target, 0), int(kept), unreadable)
 
-    def waiting(self, target: int, after: int, count: int) -> tuple[int, list[Waiting]]:
+    def some_waiting(self, target: int, sample: int, total: int) -> list[Waiting]:
+        """Up to `sample` of the `total` items that `target` did not make, from all over."""
+        step = max(1, total // max(1, sample))
+        rows = (
+            (key, id_, text, vector)
+            for key, id_, model, vector, text in self._store.rows()
+            if model != target
+        )
+        return list(itertools.islice(rows, 0, step * sample, step))
+
+    def waiting(self, target: int, after: int | None, count: int) -> tuple[int, list[Waiting]]:
         """Up to `count` items that the queue has next, and the place where it goes on."""
         with self._store.errors():
             rows = self._store.db.execute(
@@ -115,20 +126,20 @@ class UpgradeStore:
                 "JOIN items i ON i.key = q.key WHERE q.place > ? AND i.model != ? "
                 "AND NOT EXISTS (SELECT 1 FROM unreadable u WHERE u.key = i.key) "
                 "ORDER BY q.place LIMIT ?",
-                (after, target, count),
+                (after or 0, target, count),
             ).fetchall()
-        return (rows[-1][0] if rows else after), [row[1:] for row in rows]
+        return (rows[-1][0] if rows else after or 0), [row[1:] for row in rows]
 
-    def unqueued(self, target: int, after: int, count: int) -> tuple[int, list[Waiting]]:
+    def unqueued(self, target: int, after: int | None, count: int) -> tuple[int, list[Waiting]]:
         """The same of items that are in no queue: they came, or were changed, since it began."""
         with self._store.errors():
             rows = self._store.db.execute(
                 "SELECT key, id, payload, vector FROM items WHERE key > ? AND model != ? "
                 "AND NOT EXISTS (SELECT 1 FROM unreadable u WHERE u.key = items.key) "
                 "ORDER BY key LIMIT ?",
-                (after, target, count),
+                (after or 0, target, count),
             ).fetchall()
-        return (rows[-1][0] if rows else after), rows
+        return (rows[-1][0] if rows else after or 0), rows
 
     def check(self) -> None:
         """Read everything that is kept; raises `GalleryDamagedError`."""
@@ -165,8 +176,8 @@ class UpgradeStore:
 
     # writing, inside `Store.writing`
 
-    def begin(self, upgrade: Stored, keys: NDArray[np.int64]) -> None:
-        """Note an upgrade, and the order of what it will replace."""
+    def begin(self, upgrade: Stored, keys: NDArray[np.int64]) -> Stored:
+        """Note an upgrade, and the order of what it will replace; returns it as it is noted."""
         for statement in _TABLES:
             self._store.db.execute(statement)
         for name in _NAMES:
@@ -175,6 +186,7 @@ class UpgradeStore:
         self._store.db.executemany(
             "INSERT INTO queue VALUES (?, ?)", enumerate(keys.tolist(), start=1)
         )
+        return upgrade
 
     def replace(self, upgrade: Stored, made: Sequence[tuple[int, bytes]]) -> int:
         """Give items (key, vector by the target) their new vectors and keep the old ones.
