@@ -18,6 +18,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks._markdown import markdown
+from benchmarks.study._finetuning_tables import (
+    finetuning_settings_table,
+    finetuning_table,
+    linear_ablation_table,
+)
 from benchmarks.study._regression_tables import (
     alpha_beta_table,
     regressions_table,
@@ -344,6 +349,9 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "regressions": lambda r: regressions_table(r) + "\n\n" + " ".join(r["notes"]) + where(r),
     "alpha_beta": alpha_beta_table,
     "weights": weights_table,
+    "finetuning": lambda r: finetuning_table(r) + "\n\n" + " ".join(r["notes"]) + where(r),
+    "linear_ablation": linear_ablation_table,
+    "finetuning_settings": finetuning_settings_table,
     "upgrade_chain": lambda r: chain_table(r) + "\n\n" + " ".join(r["notes"]) + where(r),
 }
 
@@ -353,6 +361,7 @@ _OF_THE_STUDY = ("ratios", "losses", "teaching", "pool", "architectures", "width
 _RESULT_OF = (
     dict.fromkeys(_OF_THE_STUDY, "compatibility")
     | dict.fromkeys(("alpha_beta", "weights"), "regressions")
+    | dict.fromkeys(("linear_ablation", "finetuning_settings"), "finetuning")
     | {"lifting": "upgrades"}
 )
 

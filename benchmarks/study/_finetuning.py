@@ -1,0 +1,214 @@
+"""Fine-tuning by each method: how many answers are right, and how many turn with the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.study._finetuning_methods import Answers, Linear, Method
+from benchmarks.study._finetuning_runs import FIRST, OURS, Bench
+from samespace import metrics
+
+METHODS = tuple(FIRST)
+BASE = "fine-tuning"
+"""What the others are compared with."""
+
+COLUMNS = {
+    "part": "main; ablation: one change of LQF taken back at a time; settings: what was tried, on"
+    " validation pictures",
+    "start": "weights that the tuning starts from",
+    "data": "data set; photographs unless it says rendered",
+    "shots": "train pictures of each class; 0: all",
+    "method": "how the network was tuned",
+    "settings": "those that validation pictures chose",
+    "validation": "share of the validation pictures answered rightly, mean over seeds",
+    "accuracy": "share of the test pictures answered rightly, mean over seeds",
+    "accuracy_ci": "its 95 % interval, over pictures or labels, the wider",
+    "accuracy_spread": "standard deviation over seeds",
+    "above": "accuracy less that of fine-tuning",
+    "above_ci": "its 95 % interval, paired by picture and seed",
+    "nfr": "share of the test pictures that only the first of two trainings on the same pictures"
+    " answers rightly; mean over pairs of seeds",
+    "nfr_ci": "its 95 % interval",
+    "nfr_ratio": "nfr over that of fine-tuning",
+    "seconds": "processor seconds of a training, views made before; mean over seeds",
+    "peak_mib": "largest resident memory of a process that trains once, MiB",
+    "start_mib": "the same before it reads anything, MiB",
+    "seeds": "how many; with few shots each has its own draw, but for nfr",
+}
+
+NOTES = [
+    "Network: the start of EfficientNet-Lite0 at 64 px.",
+    "Pictures have six views, the same for every method and seed; a seed decides over the rest that"
+    " is random: order and head. LQF's head is a ridge regression. With few shots, accuracies are"
+    " of as many draws of pictures as there are seeds, the same for all methods; negative flips are"
+    " between seeds on the first draw.",
+    "Settings were chosen on validation pictures, with the first seed and draw: those of 1 and 5"
+    " shots at 5, those of 10 and 20 at 20.",
+]
+
+Rows = Iterator[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a method found.
+
+    Attributes:
+        drawn: of each seed, with pictures of its own where they are drawn.
+        same: of each seed, with the pictures of the first draw.
+    """
+
+    method: Method
+    drawn: list[Answers]
+    same: list[Answers]
+
+
+def setting_rows(bench: Bench, shots: int) -> Rows:
+    """A row for every setting that is tried."""
+    for name in METHODS:
+        *tried, _ = bench.search(name, shots)
+        for method, answers in tried:
+            yield _row(
+                bench,
+                "settings",
+                shots,
+                name,
+                settings=method.text,
+                validation=bench.validation(answers),
+                seconds=answers.seconds,
+                seeds=1,
+            )
+
+
+def main_rows(bench: Bench, shots: int, seeds: Sequence[int]) -> Rows:
+    """A row for every method."""
+    chosen = {name: bench.chosen(name, shots) for name in METHODS}
+    yield from _measured(bench, "main", shots, seeds, chosen)
+
+
+def ablation_rows(bench: Bench, shots: int, seeds: Sequence[int]) -> Rows:
+    """LQF as it was published, without each of its changes, without all, and as chosen here.
+
+    All have the weight decay and head that were chosen for LQF, and gradient descent of as many
+    epochs, so what differs is the change alone.
+    """
+    ours = bench.chosen("LQF", shots)
+    assert isinstance(ours, Linear)
+    published = {"slope": 0.1, "solver": "kfac", "epochs": 20}
+    entropy = {"loss": "cross-entropy", "solver": "adam", "lr": 1e-3}
+    changes: dict[str, dict[str, Any]] = {
+        "leaky, square loss, K-FAC (LQF)": {},
+        "without leaky activations": {"slope": 0.0},
+        "without the square loss": entropy,
+        "without K-FAC": {"solver": "sgd"},
+        "without all three": {**entropy, "slope": 0.0, "solver": "sgd", "lr": 0.5},
+        "conjugate gradients for K-FAC": {"solver": "cg"},
+    }
+    methods: dict[str, Method] = {BASE: bench.chosen(BASE, shots)}
+    for name, own in changes.items():
+        methods[name] = replace(ours, config=replace(ours.config, **(published | own)))
+    methods["LQF, as chosen here"] = ours
+    yield from _measured(bench, "ablation", shots, seeds, methods)
+
+
+def average_rows(rows: Sequence[dict[str, Any]]) -> Rows:
+    """The main rows' means over data sets, where more than one has them."""
+    main = [r for r in rows if r["part"] == "main" and r["data"] != AVERAGE]
+    places = dict.fromkeys((r["start"], r["shots"]) for r in main)
+    for start, shots in places:
+        there = [r for r in main if (r["start"], r["shots"]) == (start, shots)]
+        if len({r["data"] for r in there}) < 2 or any(r["nfr"] is None for r in there):
+            continue
+        means = [_average([r for r in there if r["method"] == method]) for method in METHODS]
+        usual = next(m["nfr"] for m in means if m["method"] == BASE)
+        yield from (m | {"nfr_ratio": m["nfr"] / usual if usual else None} for m in means)
+
+
+AVERAGE = "mean of the data sets"
+
+
+def _average(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Their mean; data sets are independent of one another, so squares of half intervals add up."""
+    found = dict(rows[0]) | {"data": AVERAGE, "settings": "each its own"}
+    for key in ("validation", "accuracy", "above", "nfr", "seconds"):
+        found[key] = float(np.mean([r[key] for r in rows]))
+    for key in ("accuracy", "above", "nfr"):
+        sides = np.array([np.abs(np.array(r[f"{key}_ci"]) - r[key]) for r in rows])
+        low, high = np.sqrt((sides**2).sum(0)) / len(rows)
+        found[f"{key}_ci"] = [float(found[key] - low), float(found[key] + high)]
+    return found | {"accuracy_spread": None, "peak_mib": None, "start_mib": None}
+
+
+def _measured(
+    bench: Bench, part: str, shots: int, seeds: Sequence[int], methods: dict[str, Method]
+) -> Rows:
+    truth = bench.material.codes(bench.material.items("test"))
+    bootstrap = metrics.Bootstrap(truth)
+    found = {name: _found(bench, method, shots, seeds) for name, method in methods.items()}
+    base = found[BASE]
+    usual = _right(base.drawn, truth)
+    usual_turned = _turned(base.same, truth)
+
+    def interval(values: NDArray[np.float64]) -> list[float]:
+        inside = bootstrap.interval(values)
+        return [inside.low, inside.high]
+
+    for name, own in found.items():
+        right, turned = _right(own.drawn, truth), _turned(own.same, truth)
+        difference = right.mean(0) - usual.mean(0)
+        yield _row(
+            bench,
+            part,
+            shots,
+            name,
+            settings=own.method.text,
+            validation=float(np.mean([bench.validation(a) for a in own.drawn])),
+            accuracy=float(right.mean()),
+            accuracy_ci=interval(right.mean(0)),
+            accuracy_spread=float(np.std(right.mean(1))),
+            above=float(difference.mean()),
+            above_ci=interval(difference),
+            nfr=float(turned.mean()) if len(seeds) > 1 else None,
+            nfr_ci=interval(turned) if len(seeds) > 1 else None,
+            nfr_ratio=float(turned.mean() / usual_turned.mean()) if usual_turned.any() else None,
+            seconds=float(np.mean([a.seconds for a in own.drawn])),
+            seeds=len(seeds),
+            peak_mib=own.drawn[0].peak_mib,
+            start_mib=own.drawn[0].start_mib,
+        )
+
+
+def _found(bench: Bench, method: Method, shots: int, seeds: Sequence[int]) -> Found:
+    drawn = [bench.answers(method, shots, s if shots else 0, s) for s in seeds]
+    same = [bench.answers(method, shots, 0, s) for s in seeds] if shots else drawn
+    return Found(method, drawn, same)
+
+
+def _row(bench: Bench, part: str, shots: int, method: str, **found: Any) -> dict[str, Any]:
+    row = dict.fromkeys(COLUMNS) | {
+        "part": part,
+        "start": OURS if bench.ours else "ImageNet",
+        "data": bench.material.task.name,
+        "shots": shots,
+        "method": method,
+        **found,
+    }
+    return dict(row)
+
+
+def _right(answers: Sequence[Answers], truth: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(seeds, N): 1 where the answer is right."""
+    return np.array([a.test == truth for a in answers], np.float64)
+
+
+def _turned(answers: Sequence[Answers], truth: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(N,): the share of ordered pairs of trainings of which only the first is right."""
+    right = _right(answers, truth)
+    count = len(right)
+    pairs = [right[i] * (1 - right[j]) for i in range(count) for j in range(count) if i != j]
+    return np.mean(pairs, axis=0) if pairs else np.zeros(len(truth))

@@ -1,0 +1,107 @@
+"""The tables of fine-tuning, made from `results/finetuning.json`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks._markdown import markdown
+from benchmarks.study._tables import in_points
+
+Result = dict[str, Any]
+Row = dict[str, Any]
+
+_BASE = "fine-tuning"
+_HEADER = [
+    "method",
+    "accuracy",
+    "95 % interval",
+    "above fine-tuning, points",
+    "NFR between seeds",
+    "of fine-tuning's",
+    "processor s",
+    "peak MiB",
+    "seeds",
+]
+
+
+def finetuning_table(result: Result) -> str:
+    """By start, shots and data set: each method beside fine-tuning; means of data sets last."""
+    rows = [r for r in result["rows"] if r["part"] == "main"]
+    parts = []
+    for start in dict.fromkeys(r["start"] for r in rows):
+        of_start = [r for r in rows if r["start"] == start]
+        # All pictures, 0, come first; then from the fewest on.
+        for shots in sorted({r["shots"] for r in of_start}):
+            there = [r for r in of_start if r["shots"] == shots]
+            lines = [[r["data"], *_line(r)] for r in there]
+            told = f"**{_amount(shots)}**, from {_started(start)}"
+            parts.append(f"{told}\n\n{markdown(['data', *_HEADER], lines)}")
+    return "\n\n".join(parts)
+
+
+def linear_ablation_table(result: Result) -> str:
+    """By shots: LQF without each of its changes."""
+    rows = [r for r in result["rows"] if r["part"] == "ablation"]
+    parts = []
+    for data, shots in dict.fromkeys((r["data"], r["shots"]) for r in rows):
+        there = [r for r in rows if (r["data"], r["shots"]) == (data, shots)]
+        told = f"**{data}, {_amount(shots)}**"
+        parts.append(f"{told}\n\n{markdown(_HEADER, [_line(r) for r in there])}")
+    return "\n\n".join(parts)
+
+
+def finetuning_settings_table(result: Result) -> str:
+    """What the validation pictures chose, and of how many."""
+    lines = []
+    tried = [r for r in result["rows"] if r["part"] == "settings"]
+    for place in dict.fromkeys(_place(r) for r in tried):
+        there = [r for r in tried if _place(r) == place]
+        best = max(there, key=lambda r: r["validation"])
+        start, data, shots, method = place
+        lines.append(
+            [
+                _started(start),
+                data,
+                _amount(shots),
+                method,
+                str(len(there)),
+                best["settings"],
+                _percent(best["validation"]),
+            ]
+        )
+    header = ["from", "data", "pictures", "method", "tried", "best", "validation accuracy"]
+    return markdown(header, lines)
+
+
+def _place(row: Row) -> tuple[str, str, int, str]:
+    return row["start"], row["data"], row["shots"], row["method"]
+
+
+def _line(row: Row) -> list[str]:
+    low, high = row["accuracy_ci"]
+    spread = "" if row["accuracy_spread"] is None else f" ± {100 * row['accuracy_spread']:.1f}"
+    base = row["method"] == _BASE
+    ratio, peak = row["nfr_ratio"], row["peak_mib"]
+    return [
+        row["method"],
+        _percent(row["accuracy"]) + spread,
+        f"[{100 * low:.1f}, {100 * high:.1f}]",
+        "–" if base else in_points(row["above"], row["above_ci"]),
+        "–" if row["nfr"] is None else f"{100 * row['nfr']:.2f} %",
+        "–" if base or ratio is None else f"{ratio:.2f}",
+        f"{row['seconds']:.0f}",
+        "–" if peak is None else f"{peak:,.0f}",
+        str(row["seeds"]),
+    ]
+
+
+def _amount(shots: int) -> str:
+    return {0: "all pictures", 1: "1 picture a class"}.get(shots, f"{shots} pictures a class")
+
+
+def _started(start: str) -> str:
+    return "ImageNet's weights" if start == "ImageNet" else start
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
