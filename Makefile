@@ -58,11 +58,24 @@ $(TIMM)/.ready: Makefile | $(READY)
 test-timm: $(TIMM)/.ready ## a backbone of timm through the exporter
 	OMP_NUM_THREADS=1 PYTHONPATH=$(TIMM) $(BIN)/python -m pytest -q tests/export/test_timm.py
 
+NPM := edge_runtime/web
+PAGE := sdk/samespace/service/web/vendor
+.PHONY: web
+web: ## the scripts of the service's web page (needs node)
+	cd $(NPM) && npm ci --no-audit --no-fund && npm run build
+	rm -rf $(PAGE) && mkdir -p $(PAGE)/samespace-edge $(PAGE)/onnxruntime
+	cp $(NPM)/dist/*.js $(NPM)/LICENSE $(PAGE)/samespace-edge/
+	cp $(addprefix $(NPM)/node_modules/onnxruntime-web/,package.json \
+		dist/ort.wasm.bundle.min.mjs dist/ort-wasm-simd-threaded.wasm) $(PAGE)/onnxruntime/
+	gzip -9kn $(PAGE)/onnxruntime/*.wasm $(PAGE)/onnxruntime/*.mjs
+
 CHROMIUM ?= /usr/bin/chromium
 .PHONY: test-web
 test-web: $(READY) ## the browser package, in real headless Chromium (needs node and Debian's chromium)
 	cd edge_runtime/web && npm ci --no-audit --no-fund && \
 		PYTHON=$(CURDIR)/$(BIN)/python CHROMIUM=$(CHROMIUM) npm test
+	$(MAKE) web
+	CHROMIUM=$(CHROMIUM) $(BIN)/python -m pytest -q tests/web
 
 .PHONY: lint
 lint: $(READY) ## ruff, mypy, import-linter

@@ -23,7 +23,11 @@
     │   └── GalleryDamagedError     the database does not hold what was written
     ├── VerificationError           a verification that cannot be carried out
     │   └── CertificateError        a certificate that does not say what is needed
-    └── CheckpointError             a checkpoint that cannot be used
+    ├── CheckpointError             a checkpoint that cannot be used
+    └── ServiceError                a service that did not do what was asked
+        ├── KeyRefusedError         no key, a wrong one, or one without the scope
+        ├── ServiceBusyError        over a limit of rate or of work, or not ready
+        └── ServiceUnreachableError no answer in time, or none at all
 
 Every message names both sides of the disagreement and the fix.
 """
@@ -135,3 +139,31 @@ class CertificateError(VerificationError):
 
 class CheckpointError(SamespaceError):
     """A checkpoint that cannot be used."""
+
+
+class ServiceError(SamespaceError):
+    """A service did not do what was asked.
+
+    Attributes:
+        status: of HTTP; None where there was no answer.
+        reason: the answer's stable word, as docs/service.md lists them; None without one.
+    """
+
+    def __init__(
+        self, message: str, *, status: int | None = None, reason: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+
+
+class KeyRefusedError(ServiceError):
+    """There was no key, a wrong one, or one that does not have the scope."""
+
+
+class ServiceBusyError(ServiceError):
+    """A limit of rate or of work was reached, or the service is not ready; try again later."""
+
+
+class ServiceUnreachableError(ServiceError):
+    """The service did not answer in time, or not at all."""

@@ -15,6 +15,7 @@ from samespace_edge import Bundle, Embedder, Fingerprint, ModelIdentity, Samespa
 __all__ = [
     "Bundle",
     "Certificate",
+    "Client",
     "Dataset",
     "Embedder",
     "Fingerprint",
@@ -33,6 +34,10 @@ def __getattr__(name: str) -> Any:
         from samespace.gallery import Gallery
 
         return Gallery
+    if name == "Client":
+        from samespace.client import Client
+
+        return Client
     if name in ("Report", "verify"):
         import importlib
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -57,17 +60,35 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: st
     console().print(table)
 
 
+def is_helper() -> bool:
+    """Whether `torchrun` started this as one of several processes, of which the first one tells."""
+    return "MASTER_ADDR" in os.environ and os.environ.get("RANK", "0") != "0"
+
+
+class _RateColumn(ProgressColumn):
+    """How many are done in a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f}/s", style="progress.data.speed")
+
+
 @contextmanager
-def progress_bar() -> Iterator[ProgressCallback]:
-    """A bar on stderr for every stage, on a terminal; nothing when piped."""
+def progress_bar(rate: bool = False) -> Iterator[ProgressCallback]:
+    """A bar on stderr for every stage, on a terminal; nothing when piped.
+
+    Args:
+        rate: also say how many are done in a second.
+    """
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        *([_RateColumn()] if rate else []),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console(stderr=True),
-        disable=not sys.stderr.isatty(),
+        disable=is_helper() or not sys.stderr.isatty(),
     )
     tasks: dict[str, Any] = {}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import redirect_stdout
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points, version
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import click
 
 from samespace.cli import EXIT_ERROR, EXIT_INTERRUPTED
-from samespace.cli._output import console
+from samespace.cli._output import console, is_helper
 from samespace_edge import SamespaceError
 
 GROUP = "samespace.commands"
@@ -21,9 +23,11 @@ _OWN = {
     "data": "samespace.cli.data:data",
     "embed": "samespace.cli.embed:embed",
     "gallery": "samespace.cli.gallery:gallery",
+    "index": "samespace.cli.index:index",
     "parity": "samespace.cli.parity:parity_command",
     "plan": "samespace.cli.plan:plan",
     "regressions": "samespace.cli.regressions:regressions",
+    "serve": "samespace.cli.serve:serve",
     "upgrade": "samespace.cli.upgrade:upgrade",
     "verify": "samespace.cli.verify:verify_command",
 }
@@ -71,6 +75,13 @@ def root() -> None:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    if is_helper():
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+            return _run(arguments)
+    return _run(arguments)
+
+
+def _run(arguments: list[str] | None) -> int:
     try:
         result = root.main(arguments, prog_name="samespace", standalone_mode=False)
     except click.exceptions.Exit as stop:

@@ -1,0 +1,175 @@
+"""The web page: its files, the bundle that browsers embed with, and small pictures of the items."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import re
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import FileResponse
+from PIL import Image
+
+from samespace.service._answers import answer
+from samespace.service._config import ServiceConfig
+from samespace.service._documents import REFUSED, file_of
+from samespace.service._problems import Refusal
+from samespace.service._service import Service
+from samespace_edge import Bundle, ConfigError, decode
+
+WEB = Path(str(files("samespace.service"))) / "web"
+"""The page as it is written, and in `vendor/` what `make web` puts beside it."""
+
+_TYPES = {
+    ".css": "text/css",
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".json": "application/json",
+    ".mjs": "text/javascript",
+    ".svg": "image/svg+xml",
+    ".wasm": "application/wasm",
+}
+_BUNDLE = "/page/bundle/"
+_INLINE = re.compile(r"<script type=\"importmap\">(.*?)</script>", re.DOTALL)
+Side = Annotated[int, Query(ge=16, le=1024, description="Longest side, in pixels.")]
+
+
+def check_page(config: ServiceConfig) -> None:
+    """Raises `ConfigError` where the page of these settings could not be served, and what
+    `Bundle.open` raises."""
+    if config.page is None:
+        if config.images is not None:
+            raise ConfigError("images is of the web page: name the bundle that it runs with page")
+        return
+    Bundle.open(config.page)
+    if not (WEB / "vendor" / "samespace-edge" / "index.js").exists():
+        raise ConfigError(
+            f"the web page lacks its scripts in {WEB / 'vendor'}: run 'make web' in the "
+            "repository, or install a wheel, which has them"
+        )
+    if config.images is not None and not Path(config.images).is_dir():
+        raise ConfigError(f"{config.images} is no folder of pictures")
+
+
+def page_routes(service: Service) -> APIRouter:
+    """`/` and `/page/...`, for anybody; `/v1/pictures/...`, for who may read.
+
+    Raises as `check_page` does.
+    """
+    config = service.config
+    router = APIRouter()
+    if config.page is None:
+        return router
+    check_page(config)
+    bundle = Bundle.open(config.page)
+    known = {"manifest.json", *bundle.manifest.files}
+    page = (WEB / "index.html").read_text(encoding="utf-8")
+    headers = _headers(page)
+
+    @router.get("/", include_in_schema=False)
+    async def index() -> Response:
+        return Response(page, media_type="text/html", headers=headers)
+
+    @router.get("/page/about.json", include_in_schema=False)
+    async def about() -> Response:
+        return answer(
+            {
+                "gallery": service.gallery.name,
+                "bundle": _BUNDLE,
+                "name": bundle.manifest.name,
+                "bytes": {v.name: v.bytes for v in bundle.manifest.variants},
+                "pictures": config.images is not None,
+                "server_models": [e.identity.name for e in service.embedders],
+            }
+        )
+
+    @router.get("/page/bundle/{member:path}", include_in_schema=False)
+    async def of_bundle(member: str) -> Response:
+        if member not in known:
+            raise Refusal("not-found", f"the page's bundle has no file {member!r}")
+        return _file(Path(str(config.page)) / member, {"cache-control": "no-cache"})
+
+    @router.get("/page/{name:path}", include_in_schema=False)
+    async def of_page(name: str, request: Request) -> Response:
+        file = _inside(WEB, name)
+        if file is None:
+            raise Refusal("not-found", f"the page has no file {name!r}")
+        packed = file.with_name(file.name + ".gz")
+        own = {"cache-control": "no-cache"}
+        if packed.exists() and "gzip" in request.headers.get("accept-encoding", ""):
+            own |= {"content-encoding": "gzip", "vary": "accept-encoding"}
+            return FileResponse(packed, media_type=_type(file), headers=own)
+        return _file(file, own)
+
+    if config.images is None:
+        return router
+    folder = Path(config.images)
+
+    @router.get(
+        "/v1/pictures/{id:path}",
+        tags=["items"],
+        response_class=Response,
+        responses={**REFUSED, 200: {"content": {"image/jpeg": {"schema": file_of("JPEG")}}}},
+    )
+    async def picture(id: str, side: Side = 320) -> Any:
+        """A small JPEG of an item: the file of that name in the folder of pictures."""
+        return await service.work(lambda: _small(service, folder, id, side))
+
+    return router
+
+
+def _small(service: Service, folder: Path, id: str, side: int) -> Response:
+    file = _inside(folder, id) if id in service.gallery else None
+    if file is None:
+        raise Refusal("unknown-id", f"there is no item {id!r} with a picture")
+    # Encoded anew, so that nothing but a picture ever comes out, however the file is called.
+    made = Image.fromarray(np.asarray(decode(file.read_bytes(), service.config.max_pixels)))
+    made.thumbnail((side, side))
+    content = io.BytesIO()
+    made.save(content, "JPEG", quality=85)
+    kept = {"cache-control": "private, max-age=300", "x-content-type-options": "nosniff"}
+    return Response(content.getvalue(), media_type="image/jpeg", headers=kept)
+
+
+def _inside(folder: Path, name: str) -> Path | None:
+    """A file in a folder by its relative path; None for what is not there, or is elsewhere."""
+    try:
+        file = (folder / name).resolve()
+        there = file.is_relative_to(folder.resolve()) and file.is_file()
+    except (OSError, ValueError):  # a name that is too long, or has a zero byte
+        return None
+    return file if there else None
+
+
+def _file(file: Path, headers: dict[str, str]) -> FileResponse:
+    own = {"x-content-type-options": "nosniff", **headers}
+    return FileResponse(file, media_type=_type(file), headers=own)
+
+
+def _type(file: Path) -> str:
+    return _TYPES.get(file.suffix, "application/octet-stream")
+
+
+def _headers(page: str) -> dict[str, str]:
+    """Only this page's own scripts run, and it talks to nobody else."""
+    inline = "".join(
+        f" 'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+        for text in _INLINE.findall(page)
+    )
+    policy = (
+        "default-src 'none'; connect-src 'self'; img-src 'self' blob: data:; style-src 'self'; "
+        f"script-src 'self' 'wasm-unsafe-eval'{inline}; worker-src 'self' blob:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return {
+        "content-security-policy": policy,
+        "referrer-policy": "no-referrer",
+        "x-content-type-options": "nosniff",
+        "permissions-policy": "camera=(self), geolocation=(), microphone=()",
+        "cache-control": "no-cache",
+    }

@@ -1,0 +1,334 @@
+"""The service as it lives: limits, workers, stops and kills; nothing acknowledged is lost."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+
+from samespace import Client, Embedder, Gallery
+from tests.sdk.conftest import MakeGallery
+from tests.sdk.service_process import COMMAND, Running, new_key, serving, start
+from tests.sdk.test_gallery import vectors
+from tests.sdk.test_service import ADD, maker, refused, well
+
+
+@pytest.fixture(scope="module")
+def cloud(bundles: dict[str, Path]) -> Embedder:
+    return Embedder(bundles["cloud"])
+
+
+def slow_request(service: Running, body: bytes, path: str) -> tuple[socket.socket, bytes]:
+    """A connection on which all of a request but the second half of its body was sent."""
+    connection = socket.create_connection(("127.0.0.1", service.port))
+    connection.settimeout(20)
+    key = service.headers.get("authorization", "")
+    head = (
+        f"POST {path} HTTP/1.1\r\nhost: localhost:{service.port}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        + (f"authorization: {key}\r\n" if key else "")
+        + "\r\n"
+    )
+    half = len(body) // 2
+    connection.sendall(head.encode() + body[:half])
+    return connection, body[half:]
+
+
+def answer_of(connection: socket.socket) -> bytes:
+    """What comes until the headers are there, and what came with them."""
+    got = b""
+    while b"\r\n\r\n" not in got and (part := connection.recv(65536)):
+        got += part
+    return got
+
+
+GET_ONE = b'{"ids": ["item01/0.png"]}'
+
+
+# limits
+
+
+@pytest.fixture(scope="module")
+def limited(
+    make_gallery: MakeGallery, bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
+    """Two workers with a small rate, room for two requests each, and a bundle on offer."""
+    folder = tmp_path_factory.mktemp("limited")
+    path = make_gallery(folder / "shop")
+    key = new_key(path, "phone", "read")
+    options = ["--rate", 4, "--burst", 8, "--workers", 2, "--offer", bundles["edge"]]
+    with serving(path, folder / "log", *options, key=key) as running:
+        yield running
+
+
+def test_over_the_rate_is_a_clean_429(limited: Running) -> None:
+    time.sleep(2.5)  # the bucket is full
+    answers = [limited.ask("GET", "/v1/upgrade") for _ in range(30)]
+    good = [a for a in answers if a.status_code == 200]
+    bad = [a for a in answers if a.status_code != 200]
+    assert 8 <= len(good) < 20, "the bucket is one for both workers"
+    for answer in bad:
+        refused(answer, 429, "too-many-requests", "'phone'", "4 requests a second")
+        assert int(answer.headers["retry-after"]) == 1
+    time.sleep(1.1)
+    assert limited.ask("GET", "/v1/upgrade").status_code == 200
+    assert httpx.get(f"{limited.url}/healthz").status_code == 200
+
+
+def test_the_client_waits_its_turn(limited: Running) -> None:
+    key = limited.headers["authorization"].split()[1]
+    with Client(limited.url, key=key) as client:
+        for _ in range(14):
+            assert client.upgrade_status() is None
+
+
+def test_metrics_are_of_all_workers(limited: Running) -> None:
+    time.sleep(1)
+    pids = {p.pid for p in limited.workers()}
+    assert len(pids) == 2
+    texts = {limited.ask("GET", "/metrics").text for _ in range(2)}
+    for text in texts:
+        assert 'samespace_refusals_total{reason="too-many-requests"}' in text
+        assert "samespace_recall_canary 1.0" in text
+
+
+def test_a_bundle_is_downloaded_by_readers(
+    limited: Running, bundles: dict[str, Path], tmp_path: Path, cloud: Embedder
+) -> None:
+    time.sleep(2.1)
+    models = limited.ask("GET", "/v1/models").json()["models"]
+    edge = next(m for m in models if m["is_offered"])
+    base = f"/v1/models/{edge['model']['fingerprint']}/bundle"
+    assert [m["model"]["name"] for m in models if m["is_offered"]] == ["edge"]
+    manifest = limited.ask("GET", f"{base}/manifest.json").json()
+    assert manifest["fingerprint"] == edge["model"]["fingerprint"]
+    name = manifest["variants"][0]["file"]
+    file = limited.ask("GET", f"{base}/{name}")
+    assert file.content == (bundles["edge"] / name).read_bytes()
+    assert file.headers["etag"] == f'"{manifest["files"][name]}"'
+    known = {"if-none-match": file.headers["etag"]}
+    assert limited.ask("GET", f"{base}/{name}", headers=known).status_code == 304
+    time.sleep(1)
+    for path in (f"{base}/../manifest.json", f"{base}/nothing", f"{base}/..%2Fshop%2Fgallery.db"):
+        refused(limited.ask("GET", path), 404, "not-found")
+    other = f"/v1/models/{cloud.identity.fingerprint.hex}/bundle/manifest.json"
+    refused(
+        limited.ask("GET", other), 404, "not-found", "--offer", edge["model"]["fingerprint"][:12]
+    )
+    refused(httpx.get(f"{limited.url}{base}/manifest.json"), 401, "no-key")
+
+
+# one process, no keys
+
+
+@pytest.fixture(scope="module")
+def small(make_gallery: MakeGallery, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("small")
+    options = ["--concurrency", 2, "--body-timeout", 15, "--request-timeout", 5]
+    with serving(make_gallery(folder / "shop"), folder / "log", *options) as running:
+        yield running
+
+
+def test_over_the_bound_of_work_is_a_429_too(small: Running) -> None:
+    held = [slow_request(small, GET_ONE, "/v1/items/get") for _ in range(2)]
+    time.sleep(0.5)
+    answer = small.ask("GET", "/v1/upgrade")
+    refused(answer, 429, "too-much-at-once", "2 requests")
+    assert answer.headers["retry-after"] == "1"
+    for connection, rest in held:
+        connection.sendall(rest)
+        assert answer_of(connection).startswith(b"HTTP/1.1 200")
+        connection.close()
+    well(small)
+
+
+def test_without_keys_other_sites_pages_are_refused(small: Running) -> None:
+    for headers in ({"origin": "https://evil.example"}, {"host": "evil.example"}):
+        refused(small.ask("GET", "/v1/stats", headers=headers), 403, "foreign-page", "localhost")
+    well(small)
+
+
+def test_the_door_is_not_left_open(make_gallery: MakeGallery, tmp_path: Path) -> None:
+    shop = make_gallery(tmp_path / "shop")
+    for options, words in (
+        (["--host", "0.0.0.0"], "samespace serve keys add"),
+        (["--bundle", "nowhere"], "nowhere"),
+        (["--workers", "0"], "workers has to be 1 or more"),
+    ):
+        words_of = [*COMMAND, "serve", str(shop), "--port", "0", *options]
+        done = subprocess.run(words_of, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 3
+        assert words in " ".join(done.stderr.split())
+
+
+def test_a_revoked_key_is_out_within_a_second(make_gallery: MakeGallery, tmp_path: Path) -> None:
+    shop = make_gallery(tmp_path / "shop")
+    key = new_key(shop, "phone")
+    options = ["--request-timeout", 0.0001]
+    with serving(shop, tmp_path / "log", *options, key=key) as service:
+        refused(service.ask("GET", "/v1/stats"), 504, "request-timeout", "0.0001 s")
+        words = [*COMMAND, "serve", "keys", "revoke", str(shop), "phone"]
+        subprocess.run(words, check=True, capture_output=True)
+        time.sleep(1.1)
+        refused(service.ask("GET", "/v1/stats"), 401, "no-key")
+        assert service.ask("GET", "/readyz").status_code == 200
+
+
+# stopped and killed
+
+
+def test_what_runs_is_finished_before_it_stops(make_gallery: MakeGallery, tmp_path: Path) -> None:
+    with serving(make_gallery(tmp_path / "shop"), tmp_path / "log") as service:
+        connection, rest = slow_request(service, GET_ONE, "/v1/items/get")
+        time.sleep(0.3)
+        service.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"{service.url}/healthz")
+        assert service.process.poll() is None, "it waits"
+        connection.sendall(rest)
+        assert answer_of(connection).startswith(b"HTTP/1.1 200")
+        assert service.process.wait(20) == 0
+        assert service.lines()[-1]["event"] != "error"
+        connection.close()
+
+
+class Writers:
+    """Threads that add one item after the other, and remember what was acknowledged."""
+
+    def __init__(self, service: Running, cloud: Embedder, first: str, count: int = 3) -> None:
+        self.acknowledged: dict[str, int] = {}
+        self._service, self._cloud, self._first = service, cloud, first
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._write, args=(i,)) for i in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def _write(self, number: int) -> None:
+        n = 0
+        with httpx.Client(base_url=self._service.url, timeout=20) as client:
+            while not self._over.is_set():
+                id_, seed = f"{self._first}-{number}-{n}", number * 100_000 + n
+                n += 1
+                sent = {"ids": [id_], "vectors": vectors(1, seed).tolist(), "payloads": [seed]}
+                try:
+                    answer = client.post(ADD, params=maker(self._cloud), json=sent)
+                except httpx.TransportError:
+                    time.sleep(0.02)
+                    continue
+                if answer.status_code == 200:
+                    self.acknowledged[id_] = seed
+
+    def wait_for(self, count: int) -> None:
+        ended = time.monotonic() + 60
+        while len(self.acknowledged) < count and time.monotonic() < ended:
+            time.sleep(0.01)
+        assert len(self.acknowledged) >= count
+
+    def stop(self) -> dict[str, int]:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+        return self.acknowledged
+
+
+def all_there(records: dict[str, tuple[np.ndarray, object]], acknowledged: dict[str, int]) -> None:
+    for id_, seed in acknowledged.items():
+        vector, payload = records[id_]
+        assert payload == seed
+        assert np.allclose(vector, vectors(1, seed)[0], atol=1e-6)
+
+
+def stored(path: Path, ids: list[str]) -> dict[str, tuple[np.ndarray, object]]:
+    with Gallery.open(path) as gallery:
+        return {r.id: (r.vector, r.payload) for r in gallery.get(ids)}
+
+
+def killed_service(path: Path, log: Path, cloud: Embedder, rounds: int) -> None:
+    """Kill -9 the service while it writes, again and again."""
+    acknowledged: dict[str, int] = {}
+    for n in range(rounds):
+        service = start(path, log, "--rate", 0)
+        try:
+            writers = Writers(service, cloud, f"round{n}")
+            writers.wait_for(10)
+            time.sleep(random.uniform(0, 0.2))
+        finally:
+            service.process.kill()
+            service.process.wait()
+        acknowledged |= writers.stop()
+        all_there(stored(path, list(acknowledged)), acknowledged)
+
+
+def killed_workers(path: Path, log: Path, cloud: Embedder, rounds: int) -> None:
+    """Kill -9 one of two workers while they write, again and again."""
+    with serving(path, log, "--rate", 0, "--workers", 2) as service:
+        writers = Writers(service, cloud, "w", count=4)
+        for n in range(rounds):
+            writers.wait_for(len(writers.acknowledged) + 10)
+            before = {p.pid for p in service.workers()}
+            os.kill(random.choice(sorted(before)), signal.SIGKILL)
+            ended = time.monotonic() + 60
+            while {p.pid for p in service.workers()} <= before and time.monotonic() < ended:
+                time.sleep(0.05)
+            assert {p.pid for p in service.workers()} - before, f"round {n}: nobody took its place"
+        writers.wait_for(len(writers.acknowledged) + 10)
+        acknowledged = writers.stop()
+        all_there(stored(path, list(acknowledged)), acknowledged)
+        # Every worker answers for what every other one wrote, each on connections of its own.
+        ids = sorted(acknowledged)
+        for _ in range(6):
+            for start_ in range(0, len(ids), 200):
+                some = ids[start_ : start_ + 200]
+                answer = service.ask("POST", "/v1/items/get", json={"ids": some})
+                assert answer.status_code == 200
+        well(service)
+
+
+def test_a_killed_service_loses_nothing(
+    make_gallery: MakeGallery, tmp_path: Path, cloud: Embedder
+) -> None:
+    killed_service(make_gallery(tmp_path / "shop"), tmp_path / "log", cloud, rounds=2)
+
+
+def test_a_killed_worker_loses_nothing(
+    make_gallery: MakeGallery, tmp_path: Path, cloud: Embedder
+) -> None:
+    killed_workers(make_gallery(tmp_path / "shop"), tmp_path / "log", cloud, rounds=1)
+
+
+@pytest.mark.slow
+def test_killed_many_times(
+    make_gallery: MakeGallery, tmp_path: Path, cloud: Embedder, request: pytest.FixtureRequest
+) -> None:
+    rounds = request.config.getoption("--kill-rounds")
+    path = make_gallery(tmp_path / "shop")
+    killed_service(path, tmp_path / "log", cloud, rounds)
+    killed_workers(path, tmp_path / "log", cloud, rounds)
+
+
+def test_workers_go_when_their_parent_is_killed(
+    make_gallery: MakeGallery, tmp_path: Path, cloud: Embedder
+) -> None:
+    path = make_gallery(tmp_path / "shop")
+    service = start(path, tmp_path / "log", "--rate", 0, "--workers", 2)
+    writers = Writers(service, cloud, "p")
+    writers.wait_for(10)
+    workers = service.workers()
+    service.process.kill()
+    service.process.wait()
+    _, alive = psutil.wait_procs(workers, 20)
+    acknowledged = writers.stop()
+    assert not alive
+    all_there(stored(path, list(acknowledged)), acknowledged)
