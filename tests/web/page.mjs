@@ -1,125 +1,173 @@
-// Drives the service's page: node page.mjs WHAT JSON; prints what was seen, as JSON.
+// Drives the service's page: node page.mjs WHAT JSON; its last line is what was seen, as JSON.
 
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import { basename } from "node:path";
-
-const require = createRequire(new URL("../../edge_runtime/web/package.json", import.meta.url));
-const { chromium } = require("playwright-core");
+import { enter, list, open, overflow, problem, tell, visit, drop } from "./harness.mjs";
+import { audit, contrast, keyboard, motion, policy } from "./access.mjs";
 
 const [what, text] = process.argv.slice(2);
-const { url, key, picture, width = 1280 } = JSON.parse(text);
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"],
-});
-const page = await browser.newPage({ viewport: { width, height: 800 } });
-const errors = [];
-const sent = [];
-page.on("pageerror", (error) => errors.push(String(error)));
-page.on("console", (message) => {
-  // A refused request is told in the page, and by Chromium in the console too.
-  if (message.type() === "error" && !/status of 40[14]/.test(message.text())) {
-    errors.push(message.text());
-  }
-});
-page.on("request", (request) => {
-  const body = request.postDataBuffer();
-  const { pathname, search } = new URL(request.url());
-  if (body) sent.push({ path: pathname + search, bytes: body.length });
-});
-
-const seen = { search, compare, look, refused };
+const given = JSON.parse(text);
+const visits = {
+  search, compare, models, upgrade, unreadable, keys, away, uncertified, empty,
+  audit, contrast, keyboard, motion, policy,
+};
+const { browser, page, seen } = await open(given);
 try {
-  const found = await seen[what]();
-  if (process.env.SHOT) await page.screenshot({ path: `${process.env.SHOT}-${what}-${width}.png`, fullPage: true });
-  console.log(JSON.stringify({ ...found, sent, errors }));
+  const found = await visits[what](page, given);
+  console.log(JSON.stringify({ ...found, ...(await seen()) }));
 } finally {
   await browser.close();
 }
+process.exit(0);
 
-async function enter(value) {
-  await page.locator("#key[open]").waitFor();
-  await page.locator("#key-value").fill(value);
-  await page.locator("#key button").click();
-}
-
-async function drop() {
-  const content = [...readFileSync(picture)];
-  const data = await page.evaluateHandle(
-    ({ content, name }) => {
-      const transfer = new DataTransfer();
-      transfer.items.add(new File([new Uint8Array(content)], name, { type: "image/png" }));
-      return transfer;
-    },
-    { content, name: basename(picture) },
-  );
-  await page.dispatchEvent("#drop", "drop", { dataTransfer: data });
-}
-
-function list(id) {
-  return page.locator(`#${id}`).evaluate((place) => ({
-    ids: [...place.querySelectorAll("li")].map((li) => li.dataset.id),
-    labels: [...place.querySelectorAll(".label")].map((p) => p.textContent),
-    scores: [...place.querySelectorAll(".score")].map((p) => Number(p.textContent)),
-    costs: place.querySelector(".costs").textContent,
-    marked: [...place.querySelectorAll(".flip")].map((li) => ({
-      id: li.dataset.id,
-      text: li.querySelector(".mark").textContent,
-    })),
-  }));
-}
-
-async function search() {
-  await page.goto(url);
-  await drop();
-  await enter(key);
-  await page.locator("#here li img").last().scrollIntoViewIfNeeded();
-  await page.waitForFunction(() =>
-    [...document.querySelectorAll("#here li img")].every((image) => image.naturalWidth > 0),
-  );
+// A picture comes in: dropped on a desk, taken with the camera on a phone.
+async function search(page, { picture, screen, ...where }) {
+  await visit(page, where);
+  if (screen === "phone") {
+    await page.locator("#take").waitFor({ state: "visible" });
+    await page.locator("#camera").setInputFiles(picture);
+  } else {
+    await drop(page, picture);
+  }
+  const last = page.locator("#here li").last();
+  await last.locator("img").waitFor();
+  await last.scrollIntoViewIfNeeded();
+  const capture = await page.locator("#camera").getAttribute("capture");
+  const status = await page.locator("#status").textContent();
   const pictures = await page.locator("#here li img").count();
-  const overflow = await page.evaluate(
-    () => Math.max(0, document.documentElement.scrollWidth - innerWidth),
+  const items = await page.locator("#items").textContent();
+  return { ...(await list(page, "here")), capture, status, pictures, items, overflow: await overflow(page) };
+}
+
+async function compare(page, { picture, ...where }) {
+  await visit(page, where);
+  await drop(page, picture, "h1"); // beside the box
+  await page.locator("#here li").first().waitFor();
+  await page.locator("#compare").check();
+  const agreement = page.locator("#agreement");
+  await agreement.waitFor();
+  const [here, there] = [await list(page, "here"), await list(page, "there")];
+  const tops = await page.evaluate(() =>
+    ["here", "there"].map((id) => {
+      const { left, top } = document.querySelector(`#${id} .hits`).getBoundingClientRect();
+      return [left, top];
+    }),
   );
-  return { ...(await list("here")), pictures, overflow };
+  return {
+    here,
+    there,
+    tops,
+    agreement: await agreement.textContent(),
+    promise: await page.locator("#promise").textContent(),
+    overflow: await overflow(page),
+  };
 }
 
-async function compare() {
+async function models(page, given) {
+  await visit(page, { ...given, hash: "#models" });
+  await page.locator("#matrix tbody tr").first().waitFor();
+  const rows = (part) =>
+    page.locator(`#matrix ${part} tr`).evaluateAll((all) =>
+      all.map((row) => [...row.cells].map((cell) => [...cell.childNodes].map((n) => n.textContent))),
+    );
+  return {
+    head: await rows("thead"),
+    body: await rows("tbody"),
+    certificates: await page.locator("#certificates article").allTextContents(),
+    overflow: await overflow(page),
+  };
+}
+
+async function upgrade(page, given) {
+  await visit(page, { ...given, hash: "#upgrade" });
+  const look = async () => ({
+    state: await page.locator("#upgrade-state").textContent(),
+    share: await page.locator("#upgrade-share").textContent(),
+    count: await page.locator("#upgrade-count").textContent(),
+    bar: await page.locator("#upgrade-bar").evaluate((bar) => bar.value),
+    models: await page.locator("#by-model li").allTextContents(),
+    aside: await page.locator("#unreadable:not([hidden]) summary").allTextContents(),
+    why: await page.locator("#unreadable li").allTextContents(),
+    said: await page.locator("#upgrade-said").textContent(),
+    overflow: await overflow(page),
+  });
+  await page.locator("#upgrade-state:not(:empty)").waitFor();
+  if (await page.locator("#upgrade-running").isHidden()) return { none: await look() };
+  const half = await look();
+  await tell(half); // Python goes on with the upgrade
+  await page.locator("#upgrade-pace", { hasText: "Commit it" }).waitFor();
+  const all = await look();
+  return { half, all };
+}
+
+async function unreadable(page, { picture, bad, ...where }) {
+  await visit(page, where);
+  await page.locator("#file").setInputFiles(bad);
+  const alone = await problem(page);
+  await page.locator("#compare").check();
+  await page.locator("#status", { hasText: /^$/ }).waitFor({ state: "attached" });
+  const compared = await problem(page);
+  const alerts = await page.locator(".problem:visible").count();
+  await page.locator("#compare").uncheck();
+  await page.locator("#file").setInputFiles(picture);
+  await page.locator("#here li").first().waitFor();
+  return { alone, compared, alerts, left: await page.locator(".problem:visible").count() };
+}
+
+// No key at first, then a wrong one, one without the scope, and at last the right one.
+async function keys(page, { url, key, writer, picture }) {
   await page.goto(url);
-  await page.locator("#compare:enabled").check();
+  await page.locator("#key[open]").waitFor();
+  await page.keyboard.press("Escape");
   await page.locator("#file").setInputFiles(picture);
-  await enter(key);
-  await page.locator("#there li").first().waitFor();
-  const agreement = await page.locator("#agreement").textContent();
-  return { here: await list("here"), there: await list("there"), agreement };
+  await page.locator("#key[open]").waitFor();
+  await page.locator("#key button", { hasText: "Cancel" }).click();
+  const none = await problem(page);
+  await page.locator("#search-problem button").click();
+  await enter(page, "wrong");
+  const wrong = page.locator("#key-wrong");
+  await wrong.waitFor();
+  const refused = await wrong.textContent();
+  await enter(page, writer);
+  const scope = await problem(page);
+  await page.locator("#search-problem button").click();
+  await enter(page, key);
+  await page.locator("#here li").first().waitFor();
+  const kept = await page.evaluate(() => [localStorage.length, document.cookie]);
+  return { none, refused, scope, kept };
 }
 
-async function look() {
-  await page.goto(`${url}/#models`);
-  await enter(key);
-  await page.locator("#matrix tr").nth(1).waitFor();
-  const models = await page
-    .locator("#matrix tr")
-    .evaluateAll((rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent)));
-  if (process.env.SHOT) await page.screenshot({ path: `${process.env.SHOT}-models.png` });
+// The service goes away, and comes back.
+async function away(page, { picture, ...where }) {
+  await visit(page, where);
+  await page.locator("#file").setInputFiles(picture);
+  await page.locator("#here li").first().waitFor();
+  await tell({ what: "stop it" });
+  await page.locator("#file").setInputFiles(picture);
+  const search = await problem(page);
+  await page.locator("nav a[href='#models']").click();
+  const models = await problem(page, "models-problem");
   await page.locator("nav a[href='#upgrade']").click();
-  const state = page.locator("#upgrade-state:not(:empty)");
-  await state.waitFor();
-  return { models, upgrade: await state.textContent() };
+  const upgrade = await problem(page, "upgrade-problem");
+  await tell({ what: "start it again" });
+  await page.locator("#upgrade-problem:empty").waitFor({ state: "attached" }); // by itself
+  await page.locator("nav a[href='#models']").click();
+  await page.locator("#matrix tbody tr").first().waitFor();
+  await page.locator("nav a[href='#search']").click();
+  await page.locator("#search-problem button").click();
+  await page.locator("#here li").first().waitFor();
+  return { search, models, upgrade };
 }
 
-async function refused() {
-  let asked = 0;
-  await page.goto(`${url}/#models`);
-  await enter("wrong");
-  asked += 1;
-  await enter(key);
-  asked += 1;
-  await page.locator("#matrix tr").nth(1).waitFor();
-  await page.locator("nav a[href='#search']").click();
+async function uncertified(page, { picture, ...where }) {
+  await visit(page, where);
   await page.locator("#file").setInputFiles(picture);
-  const error = page.locator("#error:not(:empty)");
-  await error.waitFor();
-  return { asked, error: await error.textContent() };
+  const refused = await problem(page);
+  const hint = await page.locator("#compare-hint").textContent();
+  return { refused, hint, disabled: await page.locator("#compare").isDisabled() };
+}
+
+async function empty(page, { picture, ...where }) {
+  await visit(page, where);
+  await page.locator("#file").setInputFiles(picture);
+  await page.locator("#nothing").waitFor();
+  return { status: await page.locator("#status").textContent() };
 }

@@ -5,151 +5,108 @@ Needs node, Chromium, and what `make web` builds: `make test-web` has all of it.
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-from collections.abc import Iterator
+import base64
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
 
-from samespace import Dataset, Embedder, Gallery
-from samespace.service._page import WEB
-from samespace.verification import verify, write_certificates
-from tests.sdk.service_process import Running, new_key, serving
+from samespace import Embedder
+from tests.web.browser import Seen, needs_browser, visit
+from tests.web.conftest import Place
 
-ROOT = Path(__file__).parents[2]
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-LACKING = [
-    what
-    for what, there in (
-        ("node", shutil.which("node")),
-        (CHROMIUM, shutil.which(CHROMIUM)),
-        ("playwright-core", (ROOT / "edge_runtime/web/node_modules/playwright-core").exists()),
-        ("the page's scripts", (WEB / "vendor").exists()),
-    )
-    if not there
-]
-pytestmark = pytest.mark.skipif(
-    bool(LACKING), reason=f"no {', no '.join(LACKING)}: 'make test-web' runs this"
-)
+pytestmark = needs_browser
 
 
-@pytest.fixture(scope="module")
-def place(
-    bundles: dict[str, Path], shop: Dataset, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Running, Path, str]]:
-    """A service with its page, a folder of the items' pictures, and a key."""
-    folder = tmp_path_factory.mktemp("page")
-    cloud = Embedder(bundles["cloud"])
-    report = verify([bundles["edge"]], [bundles["cloud"]], shop, baseline=bundles["poor"])
-    (certificate,) = write_certificates(report, folder).values()
-    pictures = folder / "pictures"
-    with Gallery.create(folder / "shop", cloud) as gallery:
-        gallery.admit(certificate)
-        for item in shop.gallery:
-            (pictures / item.path).parent.mkdir(parents=True, exist_ok=True)
-            (pictures / item.path).write_bytes(shop.read(item))
-        gallery.add(
-            [item.path for item in shop.gallery],
-            images=[shop.read(item) for item in shop.gallery],
-            model=cloud,
-            payloads=[{"label": item.label} for item in shop.gallery],
-        )
-    key = new_key(folder / "shop", "visitor", "read")
-    options = ["--bundle", bundles["cloud"], "--page", bundles["edge"], "--images", pictures]
-    with serving(folder / "shop", folder / "log", *options, key=key) as running:
-        yield running, pictures, key
+def carried(seen: Seen) -> list[Seen]:
+    """The requests that carried something; no other could have."""
+    assert all(r["bytes"] for r in seen["asked"] if r["method"] not in ("GET", "HEAD"))
+    return [request for request in seen["asked"] if request["bytes"]]
 
 
-def visit(what: str, **given: Any) -> dict[str, Any]:
-    """What the browser saw; see page.mjs."""
-    done = subprocess.run(
-        ["node", str(Path(__file__).with_name("page.mjs")), what, json.dumps(given)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "CHROMIUM": CHROMIUM},
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    assert found["errors"] == []
-    return found
+@pytest.mark.parametrize("screen", ["desk", "phone"])
+def test_a_picture_finds_its_product_and_only_its_vector_travels(place: Place, screen: str) -> None:
+    item = place.scene.dataset.gallery[40]
+    picture = place.gallery_picture(40)
+    seen = visit("search", **place.where, picture=picture, screen=screen)
+    assert seen["errors"] == []
+    assert seen["ids"][0] == item.path
+    assert seen["labels"][0] == item.label
+    assert len(seen["ids"]) == len(set(seen["ids"])) == 12
+    assert seen["scores"] == sorted(seen["scores"], reverse=True)
+    assert seen["scores"][0] > 0.99
+    assert seen["pictures"] == 12
+    assert seen["status"] == f"12 found, first {item.label}."
+    assert seen["items"] == f"{len(place.scene.dataset.gallery)} items"
+    assert seen["capture"] == "environment"
+    assert seen["overflow"] == 0  # nothing sticks out of the screen
+    # One body left this device, to one place: the very vector that Python makes of the picture.
+    assert {request["origin"] for request in seen["asked"]} <= {place.running.url, "null"}
+    (sent,) = carried(seen)
+    assert sent["path"] == "/v1/search/vectors"
+    assert sent["bytes"] == 4 * Embedder(place.scene.bundles["edge"]).identity.dim
+    vector = np.frombuffer(base64.b64decode(sent["body"]), "<f4")
+    expected = Embedder(place.scene.bundles["edge"]).embed([Path(picture).read_bytes()])[0]
+    np.testing.assert_allclose(vector, expected, atol=1e-4)
+    costs = " ".join(seen["costs"])
+    assert f"sent: a vector{4 * expected.size} B" in costs
+    assert "ms of it to embed" in costs
 
 
-@pytest.mark.parametrize("width", [1280, 390], ids=["desk", "phone"])
-def test_a_dropped_picture_finds_its_product(
-    place: tuple[Running, Path, str], shop: Dataset, width: int
-) -> None:
-    running, pictures, key = place
-    item = shop.gallery[3]
-    found = visit(
-        "search", url=running.url, key=key, picture=str(pictures / item.path), width=width
-    )
-    assert found["ids"][0] == item.path
-    assert found["labels"][0] == item.label
-    assert found["scores"] == sorted(found["scores"], reverse=True)
-    assert found["scores"][0] > 0.99
-    assert found["pictures"] == len(found["ids"])
-    # Only the vector travelled.
-    assert all(r["path"].startswith("/v1/search/vectors?") for r in found["sent"])
-    dim = Embedder(place_bundle(running)).identity.dim
-    # Once without a key, and once with it.
-    assert [r["bytes"] for r in found["sent"]] == [4 * dim, 4 * dim]
-    assert found["overflow"] == 0  # nothing sticks out of the screen
+@pytest.mark.parametrize("screen", ["desk", "phone"])
+def test_both_lists_with_flips_marked(place: Place, flips: list[str], screen: str) -> None:
+    query = flips[0]
+    picture = place.scene.queries / query
+    seen = visit("compare", **place.where, picture=str(picture), screen=screen)
+    assert seen["errors"] == []
+    here, there = place.scene.found("edge")[query], place.scene.found("cloud")[query]
+    assert seen["here"]["ids"] == here
+    assert seen["there"]["ids"] == there
+    for shown, own, other in (("here", here, there), ("there", there, here)):
+        marked = seen[shown]["marked"]
+        assert [m["id"] for m in marked if m["isFlip"]] == own[:1]
+        lone = [i for i in own[1:] if i not in other]
+        assert [m["id"] for m in marked if not m["isFlip"]] == lone
+        assert all(m["text"] == "only in this list" for m in marked if not m["isFlip"])
+    both = len(set(here) & set(there))
+    assert seen["agreement"].startswith("A flip: each finds another item first.")
+    assert f"{both} of 12 items are in both lists" in seen["agreement"]
+    assert "the server gets the picture as well" in seen["promise"]
+    # Side by side, and level, on the phone too.
+    (left, top), (right, also) = seen["tops"]
+    assert right > left
+    assert top == pytest.approx(also, abs=1)
+    assert seen["overflow"] == 0
+    # Each list says what it took; the picture went to the server as it is.
+    size = picture.stat().st_size
+    assert "sent: a vector96 B" in seen["here"]["costs"]
+    assert any(cost.startswith("sent: the picture") for cost in seen["there"]["costs"])
+    assert all(seen[of]["costs"][0].endswith("ms") for of in ("here", "there"))
+    to_server = [r for r in carried(seen) if r["path"] == "/v1/search/pictures"]
+    assert [r["bytes"] for r in to_server] == [size]
 
 
-def place_bundle(running: Running) -> str:
-    """The bundle that the page runs."""
-    words = running.process.args
-    assert isinstance(words, list)
-    return str(words[words.index("--page") + 1])
+def test_lists_that_agree_have_no_flip(place: Place) -> None:
+    seen = visit("compare", **place.where, picture=place.gallery_picture(7))
+    first = place.scene.dataset.gallery[7].path
+    assert seen["here"]["ids"][0] == seen["there"]["ids"][0] == first
+    assert not any(m["isFlip"] for m in seen["here"]["marked"] + seen["there"]["marked"])
+    assert seen["agreement"].startswith("Both find the same item first.")
 
 
-def test_both_lists_with_what_differs_between_them(
-    place: tuple[Running, Path, str], shop: Dataset
-) -> None:
-    running, pictures, key = place
-    picture = str(pictures / shop.gallery[3].path)
-    found = visit("compare", url=running.url, key=key, picture=picture, width=1280)
-    here, there = found["here"], found["there"]
-    assert there["ids"][0] == shop.gallery[3].path
-    lone = [i for i in here["ids"] if i not in there["ids"]]
-    assert {m["id"] for m in here["marked"] if m["text"] == "only in this list"} == set(lone)
-    assert f"{len(here['ids']) - len(lone)} of {len(here['ids'])} items" in found["agreement"]
-    assert "embedded in" in here["costs"]
-    assert "sent" in there["costs"]
-
-
-def test_models_and_upgrade(place: tuple[Running, Path, str]) -> None:
-    running, _, key = place
-    found = visit("look", url=running.url, key=key, width=1280)
-    assert [row[0] for row in found["models"]] == ["cloud", "edge"]
-    assert "anchor" in found["models"][0][-1]
-    assert "points above poor" in found["models"][1][-1]
-    assert all(cell.endswith(" %") for cell in found["models"][1][3:7])
-    assert found["upgrade"] == "No upgrade is under way: all items are of one model."
-
-
-def test_what_is_no_picture_and_a_wrong_key(
-    place: tuple[Running, Path, str], tmp_path: Path
-) -> None:
-    running, _, key = place
-    (tmp_path / "notes.jpg").write_text("no picture")
-    found = visit("refused", url=running.url, key=key, picture=str(tmp_path / "notes.jpg"))
-    assert found["asked"] == 2  # the wrong key was refused, and asked for again
-    assert "notes.jpg" in found["error"]
-
-
-def test_the_page_gives_out_nothing_else(place: tuple[Running, Path, str]) -> None:
-    running, _, _ = place
-    answer = running.ask("GET", "/")
-    assert "'unsafe-inline'" not in answer.headers["content-security-policy"]
-    for path in ("/page/../_keys.py", "/page/%2e%2e/_keys.py", "/page/bundle/../manifest.json"):
-        assert running.ask("GET", path).status_code == 404
-    assert running.ask("GET", "/v1/pictures/%2e%2e/shop/gallery.sqlite").status_code == 404
-    nobody = {"authorization": ""}
-    assert running.ask("GET", "/v1/pictures/x.png", headers=nobody).status_code == 401
-    assert running.ask("GET", "/page/bundle/manifest.json", headers=nobody).status_code == 200
+@pytest.mark.parametrize("screen", ["desk", "phone"])
+def test_the_matrix_and_the_certificates(place: Place, screen: str) -> None:
+    seen = visit("models", **place.where, screen=screen)
+    assert seen["errors"] == []
+    (head,) = seen["head"]
+    assert head[1:] == [["cloud · onnx-fp32", f"{len(place.scene.dataset.gallery)} items"]]
+    anchor, edge = seen["body"]
+    assert anchor[0] == ["cloud · onnx-fp32", "the gallery’s anchor, on the server"]
+    assert anchor[1] == ["its own vectors"]
+    assert edge[0] == ["edge · onnx-fp32", "in this page, for download"]
+    assert edge[1][0] == "100.0 %"
+    assert edge[1][1].endswith("points above poor (onnx-fp32)")
+    (certificate,) = seen["certificates"]
+    for part in ("edge · onnx-fp32", "shop: 32 queries in 16 pictures", "R@1 100.0 %", "digest"):
+        assert part in certificate
+    assert seen["overflow"] == 0

@@ -20,7 +20,7 @@ from samespace.service._config import ServiceConfig
 from samespace.service._documents import REFUSED, file_of
 from samespace.service._problems import Refusal
 from samespace.service._service import Service
-from samespace_edge import Bundle, ConfigError, decode
+from samespace_edge import Bundle, ConfigError, Manifest, Variant, decode
 
 WEB = Path(str(files("samespace.service"))) / "web"
 """The page as it is written, and in `vendor/` what `make web` puts beside it."""
@@ -35,6 +35,11 @@ _TYPES = {
     ".wasm": "application/wasm",
 }
 _BUNDLE = "/page/bundle/"
+_BUILT = (
+    "samespace-edge/index.js",
+    "onnxruntime/ort.wasm.bundle.min.mjs",
+    "onnxruntime/ort-wasm-simd-threaded.wasm",
+)
 _INLINE = re.compile(r"<script type=\"importmap\">(.*?)</script>", re.DOTALL)
 Side = Annotated[int, Query(ge=16, le=1024, description="Longest side, in pixels.")]
 
@@ -46,14 +51,26 @@ def check_page(config: ServiceConfig) -> None:
         if config.images is not None:
             raise ConfigError("images is of the web page: name the bundle that it runs with page")
         return
-    Bundle.open(config.page)
-    if not (WEB / "vendor" / "samespace-edge" / "index.js").exists():
+    _graph(Bundle.open(config.page).manifest)
+    vendor = WEB / "vendor"
+    if lacking := [name for name in _BUILT if not (vendor / name).is_file()]:
         raise ConfigError(
-            f"the web page lacks its scripts in {WEB / 'vendor'}: run 'make web' in the "
-            "repository, or install a wheel, which has them"
+            f"the web page lacks {lacking[0]} in {vendor}: run 'make web' in the repository, "
+            "install a wheel, which has it, or serve without --page"
         )
     if config.images is not None and not Path(config.images).is_dir():
         raise ConfigError(f"{config.images} is no folder of pictures")
+
+
+def _graph(manifest: Manifest) -> Variant:
+    """The file that browsers run: the first ONNX file, as `samespace-edge` chooses."""
+    for variant in manifest.variants:
+        if variant.format == "onnx":
+            return variant
+    raise ConfigError(
+        f"the page's bundle {manifest.name!r} has no ONNX file, and browsers run no other: export "
+        "it again with --to onnx"
+    )
 
 
 def page_routes(service: Service) -> APIRouter:
@@ -64,9 +81,15 @@ def page_routes(service: Service) -> APIRouter:
     config = service.config
     router = APIRouter()
     if config.page is None:
+
+        @router.get("/", include_in_schema=False)
+        async def no_page() -> Response:
+            raise Refusal("not-found", "no page is served here: name its bundle with --page")
+
         return router
     check_page(config)
     bundle = Bundle.open(config.page)
+    graph = _graph(bundle.manifest)
     known = {"manifest.json", *bundle.manifest.files}
     page = (WEB / "index.html").read_text(encoding="utf-8")
     headers = _headers(page)
@@ -82,29 +105,25 @@ def page_routes(service: Service) -> APIRouter:
                 "gallery": service.gallery.name,
                 "bundle": _BUNDLE,
                 "name": bundle.manifest.name,
-                "bytes": {v.name: v.bytes for v in bundle.manifest.variants},
+                "fingerprint": bundle.manifest.fingerprint.hex,
+                "bytes": graph.bytes,
                 "pictures": config.images is not None,
                 "server_models": [e.identity.name for e in service.embedders],
             }
         )
 
     @router.get("/page/bundle/{member:path}", include_in_schema=False)
-    async def of_bundle(member: str) -> Response:
+    async def of_bundle(member: str, request: Request) -> Response:
         if member not in known:
             raise Refusal("not-found", f"the page's bundle has no file {member!r}")
-        return _file(Path(str(config.page)) / member, {"cache-control": "no-cache"})
+        return _file(bundle.path / member, request)
 
     @router.get("/page/{name:path}", include_in_schema=False)
     async def of_page(name: str, request: Request) -> Response:
         file = _inside(WEB, name)
         if file is None:
             raise Refusal("not-found", f"the page has no file {name!r}")
-        packed = file.with_name(file.name + ".gz")
-        own = {"cache-control": "no-cache"}
-        if packed.exists() and "gzip" in request.headers.get("accept-encoding", ""):
-            own |= {"content-encoding": "gzip", "vary": "accept-encoding"}
-            return FileResponse(packed, media_type=_type(file), headers=own)
-        return _file(file, own)
+        return _file(file, request)
 
     if config.images is None:
         return router
@@ -146,9 +165,19 @@ def _inside(folder: Path, name: str) -> Path | None:
     return file if there else None
 
 
-def _file(file: Path, headers: dict[str, str]) -> FileResponse:
-    own = {"x-content-type-options": "nosniff", **headers}
-    return FileResponse(file, media_type=_type(file), headers=own)
+def _file(file: Path, request: Request) -> Response:
+    """A file, packed where there is a packed one; nothing where the browser has it already."""
+    headers = {"cache-control": "no-cache", "x-content-type-options": "nosniff"}
+    kind = _type(file)
+    packed = file.with_name(file.name + ".gz")
+    if packed.is_file() and "gzip" in request.headers.get("accept-encoding", ""):
+        file = packed
+        headers |= {"content-encoding": "gzip", "vary": "accept-encoding"}
+    whole = FileResponse(file, headers=headers, media_type=kind, stat_result=file.stat())
+    tag = whole.headers["etag"]
+    if tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers={**headers, "etag": tag})
+    return whole
 
 
 def _type(file: Path) -> str:
@@ -162,8 +191,8 @@ def _headers(page: str) -> dict[str, str]:
         for text in _INLINE.findall(page)
     )
     policy = (
-        "default-src 'none'; connect-src 'self'; img-src 'self' blob: data:; style-src 'self'; "
-        f"script-src 'self' 'wasm-unsafe-eval'{inline}; worker-src 'self' blob:; "
+        "default-src 'none'; connect-src 'self'; img-src 'self' blob:; style-src 'self'; "
+        f"script-src 'self' 'wasm-unsafe-eval'{inline}; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     return {

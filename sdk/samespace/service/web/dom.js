@@ -1,5 +1,8 @@
 // Elements from values. Text is only ever set as text.
 
+/** The element with an id. */
+export const element = (id) => document.getElementById(id);
+
 /** An element with attributes and children. */
 export function make(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
@@ -16,6 +19,12 @@ export function figures(pairs) {
   return pairs.map(([term, value]) =>
     make("div", {}, make("dt", {}, term), make("dd", {}, value)),
   );
+}
+
+/** Set an element's text, unless it is that already: what is read out is read out once. */
+export function say(id, text) {
+  const place = element(id);
+  if (place.textContent !== text) place.textContent = text;
 }
 
 const UNITS = ["B", "kB", "MB", "GB", "TB"];
@@ -40,3 +49,19 @@ export function milliseconds(value) {
 export function percent(share) {
   return share === undefined || share === null ? "–" : `${(100 * share).toFixed(1)} %`;
 }
+
+/** A whole number for people. */
+export const number = (value) => value.toLocaleString("en");
+
+/** A span of seconds for people, roughly. */
+export function duration(seconds) {
+  if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  return `${(seconds / 3600).toLocaleString("en", { maximumFractionDigits: 1 })} h`;
+}
+
+/** A model, down to its file. */
+export const nameOf = ({ name, variant }) => `${name} · ${variant}`;
+
+/** What tells models apart: the fingerprint, and the file. */
+export const keyOf = (model) => `${model.fingerprint} ${model.variant_sha256}`;

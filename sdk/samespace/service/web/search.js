@@ -1,22 +1,18 @@
 // Search by a picture: embedded here, and, if the visitor wants, on the server too.
 
-import { Embedder } from "samespace-edge";
-
-import { bytes, figures, make, milliseconds } from "./dom.js";
-import { ask, askJson } from "./service.js";
+import { element, say } from "./dom.js";
+import { aboutPage, loadModel } from "./model.js";
+import { forget, tell } from "./problems.js";
+import { compare, showList, showPictures, waitForList } from "./results.js";
+import { askTimed } from "./service.js";
 
 const K = 12;
-const FLOAT32 = 4;
 
-const element = (id) => document.getElementById(id);
-let about;
-let embedder;
 let turn = 0;
 let last;
 
-/** Load the model and wait for pictures. */
-export async function startSearch() {
-  const drop = element("drop");
+/** Wait for pictures: chosen, taken, dropped anywhere or pasted. */
+export function startSearch() {
   for (const id of ["file", "camera"]) {
     element(id).addEventListener("change", (event) => {
       const [file] = event.target.files;
@@ -24,186 +20,171 @@ export async function startSearch() {
       event.target.value = ""; // the same file may be chosen again
     });
   }
-  for (const kind of ["dragenter", "dragover"]) {
-    drop.addEventListener(kind, (event) => {
-      event.preventDefault();
-      drop.classList.add("over");
-    });
-  }
-  for (const kind of ["dragleave", "drop"]) {
-    drop.addEventListener(kind, () => drop.classList.remove("over"));
-  }
-  drop.addEventListener("drop", (event) => {
-    event.preventDefault();
-    const [file] = event.dataTransfer.files;
-    if (file) void search(file);
-  });
+  receiveDrops();
   addEventListener("paste", (event) => {
     const [file] = event.clipboardData.files;
-    if (file) void search(file);
+    if (file && isShown()) void search(file);
   });
   element("compare").addEventListener("change", () => {
+    promise();
     if (last) void search(last);
   });
+  void prepare();
+}
+
+// What leaves this device, as it is at the moment.
+let vector = "a vector";
+function promise() {
+  element("promise").textContent = element("compare").checked
+    ? `Your browser embeds it and sends ${vector}; the server gets the picture as well.`
+    : `It stays on this device: your browser embeds it and sends only ${vector}.`;
+}
+
+const isShown = () => !element("search").hidden;
+
+// The whole window takes drops: a picture that misses the box must not replace the page.
+function receiveDrops() {
+  const box = element("drop");
+  let inside = 0;
+  const light = (change) => {
+    inside = Math.max(0, change === 0 ? 0 : inside + change);
+    box.classList.toggle("over", inside > 0);
+  };
+  addEventListener("dragenter", () => light(1));
+  addEventListener("dragleave", () => light(-1));
+  addEventListener("dragover", (event) => event.preventDefault());
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    light(0);
+    if (!isShown()) return;
+    const { files } = event.dataTransfer;
+    if (files.length) void search(files[0]);
+    else say("status", "That was no file. Save the picture first, then drop its file.");
+  });
+}
+
+// Fetch the model before the first picture comes.
+async function prepare() {
+  forget("search-problem");
   try {
-    await model();
-    say("");
+    await ready();
+    if (turn === 0) say("status", "");
   } catch (error) {
-    fail(error);
+    if (turn > 0) return; // the search says so
+    say("status", "");
+    tell("search-problem", error, () => void prepare());
   }
 }
 
-// The model is loaded once, by whoever needs it first.
-let loading;
-function model() {
-  loading ??= load();
-  return loading;
-}
-
-async function load() {
-  say("Loading the model …");
-  about = await (await fetch("/page/about.json")).json();
-  element("gallery").textContent = about.gallery;
-  element("compare").disabled = about.server_models.length === 0;
-  embedder = await Embedder.load(about.bundle, { providers: ["wasm"] });
-  element("vector-size").textContent = `its vector (${bytes(embedder.dim * FLOAT32)})`;
+// The model, and what the page says of it and of the service.
+async function ready() {
+  const about = await aboutPage();
+  showPictures(about.pictures);
+  if (!about.server_models.length) {
+    element("compare").disabled = true;
+    element("compare-hint").textContent =
+      "This service runs no model of its own: it was started without --bundle.";
+  }
+  const embedder = await loadModel((text) => say("status", text));
+  vector = `a vector of ${4 * embedder.dim} bytes`;
+  promise();
+  return embedder;
 }
 
 async function search(file) {
   const mine = ++turn;
+  const isOld = () => mine !== turn; // another picture came
   last = file;
-  element("error").textContent = "";
-  try {
-    await model();
-    say("Searching …");
-    const [here, there] = await Promise.all([
-      searchHere(file),
-      element("compare").checked ? searchThere(file) : undefined,
-    ]);
-    if (mine !== turn) return; // another picture came
-    showQuery(file);
-    show(here, there);
-    say(here.hits.length ? `${here.hits.length} found.` : "The gallery is empty.");
-  } catch (error) {
-    if (mine === turn) fail(error);
+  forget("search-problem");
+  forget("there-problem");
+  showQuery(file);
+  say("status", "Searching …");
+  element("answer").setAttribute("aria-busy", "true");
+  const isCompared = element("compare").checked;
+  const here = await searchHere(file).catch((error) => {
+    if (!isOld()) fail("search-problem", error, file);
+  });
+  if (isOld()) return;
+  showHere(here, isCompared);
+  let there;
+  if (isCompared) {
+    waitForList("there");
+    there = await searchThere(file).catch((error) => {
+      // Without a list from here, one problem is told already.
+      if (!isOld() && here) fail("there-problem", error, file);
+    });
+    if (isOld()) return;
+    showList("there", there);
+    if (here && there) compare(here, there);
+    element("answer").hidden = !here && !there;
   }
+  element("answer").removeAttribute("aria-busy");
+  say("status", told(here ?? there));
+}
+
+function showHere(here, isCompared) {
+  element("here").hidden = !here;
+  element("there").hidden = !isCompared;
+  element("answer").hidden = !here && !isCompared;
+  element("answer").classList.toggle("compared", Boolean(here) && isCompared);
+  element("agreement").hidden = true;
+  element("nothing").hidden = !here || here.hits.length > 0;
+  if (here) showList("here", here);
+}
+
+function fail(place, error, file) {
+  say("status", "");
+  tell(place, error, () => void search(file), file);
+}
+
+// What is read out once the lists are there.
+function told(found) {
+  if (!found) return "";
+  if (!found.hits.length) return "Nothing was found.";
+  const [{ id, payload }] = found.hits;
+  return `${found.hits.length} found, first ${payload?.label ?? id}.`;
 }
 
 async function searchHere(file) {
+  const embedder = await ready();
+  say("status", "Searching …");
   const began = performance.now();
-  const vector = await embedder.embed(file);
-  const embedded = performance.now();
+  const numbers = await embedder.embed(file);
+  const embedding = performance.now() - began;
   const { fingerprint, variantSha256 } = embedder.identity;
-  const body = new Uint8Array(vector.buffer, vector.byteOffset, vector.byteLength);
-  const found = await askJson(
+  const body = new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength);
+  const { value, took } = await askTimed(
     `/v1/search/vectors?k=${K}&fingerprint=${fingerprint}&variant=${variantSha256}`,
     { method: "POST", body, type: "application/octet-stream" },
   );
   return {
-    hits: found.results[0],
-    model: found.model,
+    hits: value.results[0],
+    model: value.model,
     sent: body.length,
-    embedding: embedded - began,
-    asking: performance.now() - embedded,
+    what: "a vector",
+    took: embedding + took,
+    embedding,
   };
 }
 
 async function searchThere(file) {
-  const began = performance.now();
-  const found = await askJson(`/v1/search/pictures?k=${K}`, {
+  const { value, took } = await askTimed(`/v1/search/pictures?k=${K}`, {
     method: "POST",
     body: file,
     type: "application/octet-stream",
   });
-  return {
-    hits: found.results[0],
-    model: found.model,
-    sent: file.size,
-    asking: performance.now() - began,
-  };
+  return { hits: value.results[0], model: value.model, sent: file.size, what: "the picture", took };
 }
 
 function showQuery(file) {
-  const image = element("query").querySelector("img");
+  const place = element("query");
+  const image = place.querySelector("img");
   URL.revokeObjectURL(image.src);
+  place.hidden = true;
+  image.onload = () => {
+    place.hidden = false; // what is no picture is not shown
+  };
   image.src = URL.createObjectURL(file);
-}
-
-function show(here, there) {
-  element("answer").hidden = false;
-  element("there").hidden = !there;
-  fill("here", here, there);
-  if (there) fill("there", there, here);
-  element("agreement").textContent = there ? agreement(here.hits, there.hits) : "";
-}
-
-function fill(id, found, other) {
-  const place = element(id);
-  const costs = [
-    ["model", found.model.name],
-    ...(found.embedding === undefined ? [] : [["embedded in", milliseconds(found.embedding)]]),
-    ["answered in", milliseconds(found.asking)],
-    ["sent", bytes(found.sent)],
-  ];
-  place.querySelector(".costs").replaceChildren(...figures(costs));
-  const ranks = new Map(other?.hits.map((hit, rank) => [hit.id, rank]));
-  const items = found.hits.map(item);
-  if (other) found.hits.forEach((hit, rank) => mark(items[rank], rank, ranks.get(hit.id)));
-  place.querySelector(".hits").replaceChildren(...items);
-}
-
-function item(hit) {
-  const made = make("li", { "data-id": hit.id });
-  if (about.pictures) {
-    const image = make("img", { alt: "", loading: "lazy", width: 160, height: 160 });
-    made.append(image);
-    void picture(hit.id, image);
-  }
-  const label = hit.payload?.label;
-  made.append(make("p", { class: "label" }, label === undefined ? hit.id : String(label)));
-  made.append(make("p", { class: "score" }, hit.score.toFixed(3)));
-  made.title = hit.id;
-  return made;
-}
-
-// A flip: the other model's list lacks it, or has another one first.
-function mark(made, rank, other) {
-  const text =
-    other === undefined
-      ? "only in this list"
-      : rank === 0 && other !== 0
-        ? `first here, ${other + 1}. there`
-        : undefined;
-  if (!text) return;
-  made.classList.add("flip");
-  made.append(make("p", { class: "mark" }, text));
-}
-
-function agreement(here, there) {
-  if (!here.length || !there.length) return "";
-  const known = new Set(there.map((hit) => hit.id));
-  const both = here.filter((hit) => known.has(hit.id)).length;
-  const first = here[0].id === there[0].id ? "Both put the same item first" : "The first item differs";
-  return `${first}; ${both} of ${here.length} items are in both lists.`;
-}
-
-// An <img> cannot show a key, so pictures are fetched like everything else.
-async function picture(id, image) {
-  try {
-    const path = id.split("/").map(encodeURIComponent).join("/");
-    const response = await ask(`/v1/pictures/${path}`);
-    image.src = URL.createObjectURL(await response.blob());
-    image.addEventListener("load", () => URL.revokeObjectURL(image.src), { once: true });
-  } catch {
-    image.remove(); // the item has no picture; its name is there
-  }
-}
-
-function say(text) {
-  element("status").textContent = text;
-}
-
-function fail(error) {
-  say("");
-  element("error").textContent = error.message;
+  element("drop").classList.add("used");
+  say("invitation", "Another one? Drop it here, paste it, or");
 }

@@ -1,63 +1,51 @@
 // Asks the service, with the visitor's key where it wants one.
 
-const KEPT = "samespace-key";
-let asking;
+import { KEPT, newKey } from "./keys.js";
+import { Refused } from "./refused.js";
 
-/** What a refused request says, in a sentence for people. */
-export class Refused extends Error {}
-
-/** The answer to a request under /v1; asks for a key once it is needed. */
+/** The answer to a request, and when it was last sent; asks for a key once it is needed. */
 export async function ask(path, { method = "GET", body, type } = {}) {
   for (;;) {
     const headers = {};
     const key = sessionStorage.getItem(KEPT);
     if (key) headers.authorization = `Bearer ${key}`;
     if (type) headers["content-type"] = type;
+    const began = performance.now();
     let response;
     try {
       response = await fetch(path, { method, body, headers });
     } catch {
-      throw new Refused("The service cannot be reached. Is it running?");
+      throw new Refused("unreachable");
     }
-    if (response.ok) return response;
-    if (response.status === 401) {
-      await newKey(key);
-      continue;
-    }
-    throw new Refused(await reason(response));
+    if (response.ok) return { response, began };
+    if (response.status !== 401) throw await refusal(response);
+    await newKey(key);
+  }
+}
+
+/** The JSON of an answer, and the milliseconds that it took: time spent on a key left out. */
+export async function askTimed(path, options) {
+  const { response, began } = await ask(path, options);
+  try {
+    const value = await response.json();
+    return { value, took: performance.now() - began };
+  } catch {
+    throw new Refused("unreachable");
   }
 }
 
 /** The JSON of an answer. */
 export async function askJson(path, options) {
-  return (await ask(path, options)).json();
+  return (await askTimed(path, options)).value;
 }
 
-async function reason(response) {
+async function refusal(response) {
+  const wait = Number(response.headers.get("retry-after"));
   try {
-    return (await response.json()).detail;
+    const { reason, detail, request_id: id } = await response.json();
+    return new Refused(reason, detail, { wait, id });
   } catch {
-    return `The service answered with ${response.status}.`;
+    // Not the service, but something before it.
+    return new Refused("internal", `HTTP status ${response.status}`, { wait });
   }
-}
-
-// One dialog, however many requests wait for it.
-function newKey(refused) {
-  if (refused !== sessionStorage.getItem(KEPT)) return undefined; // another request has one by now
-  asking ??= new Promise((resolve) => {
-    const dialog = document.getElementById("key");
-    const field = document.getElementById("key-value");
-    field.value = "";
-    dialog.showModal();
-    dialog.addEventListener(
-      "close",
-      () => {
-        sessionStorage.setItem(KEPT, field.value.trim());
-        asking = undefined;
-        resolve();
-      },
-      { once: true },
-    );
-  });
-  return asking;
 }
