@@ -26,6 +26,7 @@ _PACKAGES = (
     "ai-edge-litert",
     "torch",
     "faiss-cpu",
+    "pymilvus",
     "hnswlib",
     "usearch",
     "opencv-python-headless",
@@ -57,7 +58,7 @@ def write(
         "name": name,
         "command": arguments,
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": machine(),
+        "machine": machine() | (_accelerator() if scale == "gpu" else {}),
         "versions": _versions(),
         "seeds": list(seeds),
         "scale": scale,
@@ -87,6 +88,12 @@ def _shown(argument: str) -> str:
     if Path(argument).is_absolute() and Path(argument).is_dir():
         return shlex.quote(Path(argument).name)
     return shlex.quote(re.sub(r"(?<![\w.-])/(?:[\w.-]+/)*([\w.-]+/[\w.-]+)", r"\1", argument))
+
+
+def _accelerator() -> dict[str, str]:
+    import torch
+
+    return {"accelerator": torch.cuda.get_device_name()}
 
 
 def _versions() -> dict[str, str]:

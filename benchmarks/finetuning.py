@@ -5,13 +5,16 @@ cost?
 
 DATA holds `grocery_store`, `clothing` and `furniture3d` (a CSV in each). The answers of every
 training are kept in `--out`, so a stopped study goes on; rows of an earlier run stay until a run
-makes them anew. Some hours on two cores.
+makes them anew. With `--network whole` it is for a GPU, where `--processes 6` trains as many at a
+time; `small` takes some hours on two cores.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +30,17 @@ from benchmarks.study._finetuning import (
     main_rows,
     setting_rows,
 )
-from benchmarks.study._finetuning_data import TASKS, Material
-from benchmarks.study._finetuning_runs import REGIMES, Bench
+from benchmarks.study._finetuning_cost import cost_rows
+from benchmarks.study._finetuning_data import NETWORKS, TASKS, Material
+from benchmarks.study._finetuning_jobs import Wanted, prepare
+from benchmarks.study._finetuning_methods import DEVICE
+from benchmarks.study._finetuning_runs import REGIMES, Bench, NotTrainedError
 from samespace import Dataset
 
-PARTS = ("full", "five", "shots", "rest", "ablation", "ours")
-_FIRST = ("clothing", "grocery-coarse")
+PARTS = ("full", "five", "ablation", "shots", "ours", "cost")
 _OURS = "furniture3d/manifest.csv"
+_OURS_FOR = ("clothing",)
+_ABLATED = "clothing"
 
 
 def main() -> None:
@@ -43,10 +50,23 @@ def main() -> None:
     parser.add_argument("--parts", nargs="*", default=list(PARTS), choices=PARTS)
     parser.add_argument("--sets", nargs="*", default=list(TASKS), choices=list(TASKS))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--network", choices=list(NETWORKS), default="small")
+    parser.add_argument("--processes", type=int, default=1, help="trainings at a time")
+    parser.add_argument("--minutes", type=float, default=1e6, help="stop training after so many")
     arguments = parser.parse_args()
+    until = time.monotonic() + 60 * arguments.minutes
     torch.set_num_threads(min(2, torch.get_num_threads()))
     seeds = arguments.seeds
-    materials = {n: Material(TASKS[n], arguments.data, arguments.out / n) for n in arguments.sets}
+    sees = NETWORKS[arguments.network]
+    benches = [
+        Bench(Material(TASKS[name], arguments.data, arguments.out / name, sees))
+        for name in arguments.sets
+    ]
+    wanted = list(_wanted(arguments.parts, benches, arguments.data))
+    if arguments.processes > 1:
+        first = [w for w in wanted if w.part == "main" and w.shots in (0, 5) and not w.bench.ours]
+        for some in (first, [w for w in wanted if w not in first]):
+            prepare(some, seeds, arguments.processes, until)
     rows = earlier("finetuning")
 
     def keep(more: Iterable[dict[str, Any]]) -> None:
@@ -54,38 +74,41 @@ def main() -> None:
         made = {_place(row) for row in new}
         rows[:] = [r for r in rows if _place(r) not in made and r["data"] != AVERAGE] + new
         rows.extend(average_rows(rows))
-        write("finetuning", COLUMNS, rows, seeds=seeds, notes=NOTES)
+        scale = "gpu" if DEVICE.type == "cuda" else "cpu"
+        write("finetuning", COLUMNS, rows, seeds=seeds, scale=scale, notes=NOTES)
 
-    def tune(bench: Bench, shots: int) -> None:
-        keep(setting_rows(bench, REGIMES[shots]))
-        keep(main_rows(bench, shots, seeds))
+    for w in wanted:
+        bench = replace(w.bench, trains=time.monotonic() < until and arguments.processes == 1)
+        try:
+            if w.part == "ablation":
+                keep(ablation_rows(bench, w.shots, seeds))
+                continue
+            keep(setting_rows(bench, REGIMES[w.shots]))
+            keep(main_rows(bench, w.shots, seeds))
+        except NotTrainedError:
+            print(f"left out: {w.part}, {bench.material.task.name}, {w.shots} shots", flush=True)
+    if "cost" in arguments.parts and time.monotonic() < until:
+        keep(cost_rows(next(b for b in benches if b.material.task == TASKS[_ABLATED]), 0))
 
-    # What matters most comes first: the study can be stopped after any of these.
-    benches = {name: Bench(material) for name, material in materials.items()}
-    for part in (p for p in PARTS if p in arguments.parts):
-        print(f"part {part}", flush=True)
-        for name, bench in benches.items():
-            if part == "full" and name in _FIRST:
-                tune(bench, 0)
-            elif part == "five":
-                tune(bench, 5)
+
+def _wanted(parts: Sequence[str], benches: Sequence[Bench], data: Path) -> Iterator[Wanted]:
+    """What matters most comes first: the study can be stopped after any of these."""
+    for part in (p for p in PARTS if p in parts):
+        for bench in benches:
+            task = bench.material.task
+            if part in ("full", "five"):
+                yield Wanted("main", bench, 0 if part == "full" else 5)
             elif part == "shots":
-                for shots in (1, 10, 20):
-                    tune(bench, shots)
-            elif part == "rest" and name not in _FIRST:
-                tune(bench, 0)
-            elif part == "ablation" and name == _FIRST[0]:
-                for shots in (5, 0):
-                    keep(ablation_rows(bench, shots, seeds))
-            elif part == "ours" and name in _FIRST:
-                teaches = Dataset.open(arguments.data / _OURS)
-                ours = Bench(bench.material, ours=True, teaches=teaches)
-                for shots in (5, 0):
-                    tune(ours, shots)
+                yield from (Wanted("main", bench, shots) for shots in (1, 10, 20))
+            elif part == "ablation" and task == TASKS[_ABLATED]:
+                yield from (Wanted("ablation", bench, shots) for shots in (5, 0))
+            elif part == "ours" and task in [TASKS[name] for name in _OURS_FOR]:
+                ours = Bench(bench.material, ours=True, teaches=Dataset.open(data / _OURS))
+                yield from (Wanted("main", ours, shots) for shots in (5, 0))
 
 
-def _place(row: dict[str, Any]) -> tuple[str, str, str, int]:
-    return row["part"], row["start"], row["data"], row["shots"]
+def _place(row: dict[str, Any]) -> tuple[str, str, str, str, int]:
+    return row["part"], row["network"], row["start"], row["data"], row["shots"]
 
 
 if __name__ == "__main__":

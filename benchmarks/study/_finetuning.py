@@ -19,8 +19,9 @@ BASE = "fine-tuning"
 
 COLUMNS = {
     "part": "main; ablation: one change of LQF taken back at a time; settings: what was tried, on"
-    " validation pictures",
+    " validation pictures; cost: time and memory",
     "start": "weights that the tuning starts from",
+    "network": "what is tuned, and the side of its input",
     "data": "data set; photographs unless it says rendered",
     "shots": "train pictures of each class; 0: all",
     "method": "how the network was tuned",
@@ -35,23 +36,25 @@ COLUMNS = {
     " answers rightly; mean over pairs of seeds",
     "nfr_ci": "its 95 % interval",
     "nfr_ratio": "nfr over that of fine-tuning",
-    "seconds": "processor seconds of a training, views made before; mean over seeds",
-    "peak_mib": "largest resident memory of a process that trains once, MiB",
-    "start_mib": "the same before it reads anything, MiB",
+    "seconds": "part cost: of one training with nothing beside it, views made before",
+    "peak_mib": "part cost: largest memory of it, MiB; on a GPU, of the GPU",
     "seeds": "how many; with few shots each has its own draw, but for nfr",
 }
 
 NOTES = [
-    "Network: the start of EfficientNet-Lite0 at 64 px.",
+    "Fine-tuning moves the whole network, LQF all from a stage on.",
     "Pictures have six views, the same for every method and seed; a seed decides over the rest that"
     " is random: order and head. LQF's head is a ridge regression. With few shots, accuracies are"
     " of as many draws of pictures as there are seeds, the same for all methods; negative flips are"
     " between seeds on the first draw.",
-    "Settings were chosen on validation pictures, with the first seed and draw: those of 1 and 5"
-    " shots at 5, those of 10 and 20 at 20.",
+    "Settings were chosen on validation pictures, with the first seed and draw: those of 1, 10 and"
+    " 20 shots are those of 5.",
 ]
 
 Rows = Iterator[dict[str, Any]]
+
+_PUBLISHED: dict[str, Any] = {"slope": 0.1, "recalibrate": True, "solver": "kfac", "epochs": 20}
+_ENTROPY: dict[str, Any] = {"loss": "cross-entropy", "solver": "adam", "lr": 1e-3}
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,6 @@ def setting_rows(bench: Bench, shots: int) -> Rows:
                 name,
                 settings=method.text,
                 validation=bench.validation(answers),
-                seconds=answers.seconds,
                 seeds=1,
             )
 
@@ -91,37 +93,45 @@ def main_rows(bench: Bench, shots: int, seeds: Sequence[int]) -> Rows:
     yield from _measured(bench, "main", shots, seeds, chosen)
 
 
-def ablation_rows(bench: Bench, shots: int, seeds: Sequence[int]) -> Rows:
-    """LQF as it was published, without each of its changes, without all, and as chosen here.
+ABLATION: dict[str, dict[str, Any]] = {
+    "leaky, square loss, K-FAC (LQF)": {},
+    "without leaky activations": {"slope": 0.0},
+    "without the square loss": _ENTROPY,
+    "without K-FAC": {"solver": "sgd"},
+    "without all three": {**_ENTROPY, "slope": 0.0, "solver": "sgd", "lr": 0.5},
+    "conjugate gradients for K-FAC": {"solver": "cg"},
+}
+"""LQF as it was published, and what each row of the ablation changes of it."""
 
-    All have the weight decay and head that were chosen for LQF, and gradient descent of as many
-    epochs, so what differs is the change alone.
+_CHOSEN = "LQF, as chosen here"
+ABLATION_ROWS = (BASE, *ABLATION, _CHOSEN)
+
+
+def ablation_methods(bench: Bench, shots: int) -> dict[str, Method]:
+    """Fine-tuning, LQF as it was published, without each of its changes, without all, and as
+    chosen here.
+
+    All linear ones have the weight decay and head that were chosen for LQF, and gradient descent of
+    as many epochs, so what differs is the change alone.
     """
     ours = bench.chosen("LQF", shots)
     assert isinstance(ours, Linear)
-    published = {"slope": 0.1, "solver": "kfac", "epochs": 20}
-    entropy = {"loss": "cross-entropy", "solver": "adam", "lr": 1e-3}
-    changes: dict[str, dict[str, Any]] = {
-        "leaky, square loss, K-FAC (LQF)": {},
-        "without leaky activations": {"slope": 0.0},
-        "without the square loss": entropy,
-        "without K-FAC": {"solver": "sgd"},
-        "without all three": {**entropy, "slope": 0.0, "solver": "sgd", "lr": 0.5},
-        "conjugate gradients for K-FAC": {"solver": "cg"},
-    }
     methods: dict[str, Method] = {BASE: bench.chosen(BASE, shots)}
-    for name, own in changes.items():
-        methods[name] = replace(ours, config=replace(ours.config, **(published | own)))
-    methods["LQF, as chosen here"] = ours
-    yield from _measured(bench, "ablation", shots, seeds, methods)
+    for name, own in ABLATION.items():
+        methods[name] = replace(ours, config=replace(ours.config, **(_PUBLISHED | own)))
+    return methods | {_CHOSEN: ours}
+
+
+def ablation_rows(bench: Bench, shots: int, seeds: Sequence[int]) -> Rows:
+    """A row for each of `ablation_methods`."""
+    yield from _measured(bench, "ablation", shots, seeds, ablation_methods(bench, shots))
 
 
 def average_rows(rows: Sequence[dict[str, Any]]) -> Rows:
     """The main rows' means over data sets, where more than one has them."""
     main = [r for r in rows if r["part"] == "main" and r["data"] != AVERAGE]
-    places = dict.fromkeys((r["start"], r["shots"]) for r in main)
-    for start, shots in places:
-        there = [r for r in main if (r["start"], r["shots"]) == (start, shots)]
+    for place in dict.fromkeys(map(_regime, main)):
+        there = [r for r in main if _regime(r) == place]
         if len({r["data"] for r in there}) < 2 or any(r["nfr"] is None for r in there):
             continue
         means = [_average([r for r in there if r["method"] == method]) for method in METHODS]
@@ -132,16 +142,20 @@ def average_rows(rows: Sequence[dict[str, Any]]) -> Rows:
 AVERAGE = "mean of the data sets"
 
 
+def _regime(row: dict[str, Any]) -> tuple[str, str, int]:
+    return row["network"], row["start"], row["shots"]
+
+
 def _average(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Their mean; data sets are independent of one another, so squares of half intervals add up."""
     found = dict(rows[0]) | {"data": AVERAGE, "settings": "each its own"}
-    for key in ("validation", "accuracy", "above", "nfr", "seconds"):
+    for key in ("validation", "accuracy", "above", "nfr"):
         found[key] = float(np.mean([r[key] for r in rows]))
     for key in ("accuracy", "above", "nfr"):
         sides = np.array([np.abs(np.array(r[f"{key}_ci"]) - r[key]) for r in rows])
         low, high = np.sqrt((sides**2).sum(0)) / len(rows)
         found[f"{key}_ci"] = [float(found[key] - low), float(found[key] + high)]
-    return found | {"accuracy_spread": None, "peak_mib": None, "start_mib": None}
+    return found | {"accuracy_spread": None}
 
 
 def _measured(
@@ -176,10 +190,7 @@ def _measured(
             nfr=float(turned.mean()) if len(seeds) > 1 else None,
             nfr_ci=interval(turned) if len(seeds) > 1 else None,
             nfr_ratio=float(turned.mean() / usual_turned.mean()) if usual_turned.any() else None,
-            seconds=float(np.mean([a.seconds for a in own.drawn])),
             seeds=len(seeds),
-            peak_mib=own.drawn[0].peak_mib,
-            start_mib=own.drawn[0].start_mib,
         )
 
 
@@ -189,16 +200,21 @@ def _found(bench: Bench, method: Method, shots: int, seeds: Sequence[int]) -> Fo
     return Found(method, drawn, same)
 
 
-def _row(bench: Bench, part: str, shots: int, method: str, **found: Any) -> dict[str, Any]:
-    row = dict.fromkeys(COLUMNS) | {
+def blank_row(bench: Bench, part: str, shots: int, method: str) -> dict[str, Any]:
+    """A row that says what it is of, and nothing else yet."""
+    return {
+        **dict.fromkeys(COLUMNS),
         "part": part,
         "start": OURS if bench.ours else "ImageNet",
+        "network": bench.material.sees.architecture,
         "data": bench.material.task.name,
         "shots": shots,
         "method": method,
-        **found,
     }
-    return dict(row)
+
+
+def _row(bench: Bench, part: str, shots: int, method: str, **found: Any) -> dict[str, Any]:
+    return blank_row(bench, part, shots, method) | found
 
 
 def _right(answers: Sequence[Answers], truth: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -17,8 +17,9 @@ from samespace_cloud.pictures import decoded
 from samespace_cloud.tagging import FromPictures, TaggerConfig, open_labelled
 from samespace_cloud.views import Views
 
-SEES = FromPictures("lite0-edge", 64)
-"""What all methods tune: the start of EfficientNet-Lite0, as in the study of taggers' updates."""
+NETWORKS = {"small": FromPictures("lite0-edge", 64), "whole": FromPictures("lite0", 128)}
+"""What all methods tune: the start of EfficientNet-Lite0, as in the study of taggers' updates, for
+two cores; or all of it at the pixels that the pictures have, for a GPU."""
 
 VIEWS, VIEWS_SEED = 6, 0
 """How many views of a picture there are, and what they are drawn with."""
@@ -61,11 +62,13 @@ class Material:
         task: which.
         data: the data folder.
         out: where decoded pictures and views are kept.
+        sees: the network that is tuned for them.
     """
 
     task: Task
     data: Path
     out: Path
+    sees: FromPictures
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -93,7 +96,7 @@ class Material:
 
     def inputs(self, split: str) -> Tensor:
         """Unchanged pictures of a part, uint8 (N, 3, S, S)."""
-        return SEES.read(self.dataset, self.items(split), self.out / "decoded")
+        return self.sees.read(self.dataset, self.items(split), self.out / "decoded")
 
     def drawn(self, shots: int, draw: int) -> Drawn:
         """`shots` train pictures of every class, as far as it has them; all for 0.
@@ -136,12 +139,13 @@ class Drawn:
     def views(self, count: int = VIEWS) -> Tensor:
         """The pictures as they are and `count` - 1 random views of each, uint8
         (count, N, 3, S, S): the same for all methods and seeds, as if they were the data."""
-        plain = TaggerConfig(SEES)
+        sees = self.material.sees
+        plain = TaggerConfig(sees)
         cache = self.material.out / "decoded"
-        pictures = decoded(self.material.dataset, self.train, SEES.canvas(plain.side), cache)
-        views = Views(pictures, plain.augmentation, [SEES.input_size], VIEWS, VIEWS_SEED)
-        views.prepare(cache=self.material.out / "views")
-        return views.inputs[SEES.input_size][:count]
+        pictures = decoded(self.material.dataset, self.train, sees.canvas(plain.side), cache)
+        views = Views(pictures, plain.augmentation, [sees.input_size], VIEWS, VIEWS_SEED)
+        views.prepare(cache=self.material.out.parent / "views")
+        return views.inputs[sees.input_size][:count]
 
 
 def _with_validation(items: tuple[Item, ...]) -> list[Item]:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmarks.study._finetuning_data import SEES, VIEWS, VIEWS_SEED, Drawn
+from benchmarks.study._finetuning_data import VIEWS, VIEWS_SEED, Drawn
 from benchmarks.study._finetuning_path import PenaltyPath
 from samespace_cloud.checkpoint import Checkpoint
 from samespace_cloud.closed_form import fit_ridge
@@ -26,14 +26,19 @@ from samespace_cloud.linear import (
     labelled_problem,
     linear_outputs,
     linear_start,
+    recalibrate,
     rescaled_targets,
 )
 from samespace_cloud.linear._linearized import flatten
 from samespace_cloud.pretrained import MEAN, STD
-from samespace_cloud.tagging import TaggerConfig, train_tagger
+from samespace_cloud.tagging import FromPictures, TaggerConfig, train_tagger
 from samespace_cloud.tagging.model import new_tagger
 
-_BATCH = 128
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+"""Where everything is tuned."""
+
+_BATCH = 256
+_MEASURED = 2048  # pictures that batch norms are measured on, at most
 
 
 @dataclass(frozen=True)
@@ -42,16 +47,12 @@ class Answers:
 
     Attributes:
         validation, test: places of the classes, int64 (N,); the latter may be left out.
-        seconds: processor time of the training, all threads together; views are not in it.
-        peak_mib, start_mib: largest resident memory of a process that trained this alone, and
-            what it had before; None where it was not measured.
+        seconds: of the training; views are not in it.
     """
 
     validation: NDArray[np.int64]
     test: NDArray[np.int64]
     seconds: float
-    peak_mib: float | None = None
-    start_mib: float | None = None
 
 
 class Method(Protocol):
@@ -92,12 +93,14 @@ class FineTuning:
         share = "" if self.backbone_lr == 1 else f", backbone at {self.backbone_lr:g} of it"
         return f"{self.epochs} epochs or {self.steps} steps, lr {self.lr:g}{share}"
 
-    def config(self, pictures: int, seed: int, start: Checkpoint | None) -> TaggerConfig:
-        """For so many pictures."""
+    def config(
+        self, sees: FromPictures, pictures: int, seed: int, start: Checkpoint | None
+    ) -> TaggerConfig:
+        """For a network and so many pictures."""
         batch = min(64, max(16, pictures // 4))
         epochs = max(self.epochs, round(self.steps * batch / pictures))
         return TaggerConfig(
-            SEES,
+            sees,
             init="checkpoint" if start else "imagenet",
             epochs=epochs,
             batch_size=batch,
@@ -109,12 +112,15 @@ class FineTuning:
         )
 
     def run(self, drawn: Drawn, seed: int, start: Checkpoint | None, folder: Path) -> Answers:
-        config = self.config(len(drawn.train), seed, start)
+        config = self.config(drawn.material.sees, len(drawn.train), seed, start)
+        _in_full_precision(False)
         drawn.views()  # not in the time
-        began = time.process_time()
+        began = time.monotonic()
         tagger = train_tagger(drawn.dataset, config, folder, start=start)
-        seconds = time.process_time() - began
+        seconds = time.monotonic() - began
         shutil.rmtree(folder)
+        for member in tagger.members:
+            member.to(DEVICE)
         said = [tagger.logits(drawn.material.inputs(s)).argmax(1).numpy() for s in ("val", "test")]
         return Answers(*said, seconds)
 
@@ -127,11 +133,14 @@ class Linear:
         config: how.
         stage: the first one that has a tangent.
         views: of every picture, each a row of the problem: see `Drawn.views`.
+        measured: whether batch norms have the statistics of the train pictures, in the place of
+            those that the weights came with.
     """
 
     config: LinearConfig
     stage: int = 4
     views: int = 1
+    measured: bool = False
 
     @property
     def text(self) -> str:
@@ -139,19 +148,19 @@ class Linear:
         plain = asdict(LinearConfig())
         changed = [f"{k} {_short(v)}" for k, v in told.items() if v != plain[k] and k != "seed"]
         views = f", {self.views} views" if self.views > 1 else ""
-        return f"from stage {self.stage}{views}, {', '.join(changed) or 'as by default'}"
+        norms = ", norms measured" if self.measured else ""
+        return f"from stage {self.stage}{views}{norms}, {', '.join(changed) or 'as by default'}"
 
     def run(self, drawn: Drawn, seed: int, start: Checkpoint | None, folder: Path) -> Answers:
-        front, tail, features, labels, spent = self._rows(drawn, seed, start)
-        began = time.process_time()
+        front, tail, features, labels, began = self._rows(drawn, seed, start)
         config = replace(self.config, seed=seed)
         tuned = finetune_linear(tail, features, labels, config, len(drawn.material.classes))
-        seconds = spent + time.process_time() - began
         vector = flatten(tuned.model.tangents()).detach()
+        seconds = _since(began)
         said = []
         for split in ("val", "test"):
             seen = _through(front, drawn.material.inputs(split))
-            said.append(linear_outputs(tuned.model, seen, vector, _BATCH).argmax(1).numpy())
+            said.append(linear_outputs(tuned.model, seen, vector, _BATCH).argmax(1).cpu().numpy())
         return Answers(*said, seconds)
 
     def along(
@@ -165,34 +174,37 @@ class Linear:
         Returns these settings with each weight decay, to two digits, and what it says of the
         validation pictures; test pictures are not looked at.
         """
-        front, tail, features, labels, spent = self._rows(drawn, seed, start)
-        began = time.process_time()
+        front, tail, features, labels, began = self._rows(drawn, seed, start)
         config, classes = replace(self.config, seed=seed), len(drawn.material.classes)
         model = Linearized(linear_start(tail, features, labels, classes, config))
         problem = _mean(labelled_problem(features, labels, classes, config))
         path = PenaltyPath.of(model, problem, config.iterations, config.batch_size)
-        seconds = spent + time.process_time() - began
+        seconds = _since(began)
         validation = _through(front, drawn.material.inputs("val"))
         found = []
         for share in shares:
             decay = float(f"{share * path.largest:.1e}")
-            said = linear_outputs(model, validation, path.at(decay), _BATCH).argmax(1).numpy()
+            said = linear_outputs(model, validation, path.at(decay), _BATCH).argmax(1)
             own = replace(self, config=replace(self.config, weight_decay=decay))
-            found.append((own, Answers(said, np.empty(0, np.int64), seconds)))
+            found.append((own, Answers(said.cpu().numpy(), np.empty(0, np.int64), seconds)))
         return found
 
     def _rows(
         self, drawn: Drawn, seed: int, start: Checkpoint | None
     ) -> tuple[nn.Module, nn.Module, Tensor, Tensor, float]:
-        """The frozen part, the other, what the first makes of all views, and its seconds."""
+        """The frozen part, the other, what the first makes of all views, their labels, and when
+        it began."""
+        _in_full_precision()
         views = drawn.views(self.views).flatten(0, 1)
         labels = drawn.labels.repeat(self.views)
         # The seed decides over the order here too; for most solvers nothing else is random.
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-        began = time.process_time()
-        front, tail = _split(start, self.stage)
+        began = time.monotonic()
+        front, tail = _split(
+            drawn.material.sees, start, self.stage, views if self.measured else None
+        )
         features = _through(front, views[order])
-        return front, tail, features, labels[order], time.process_time() - began
+        return front, tail, features, labels[order].to(DEVICE), began
 
 
 @dataclass(frozen=True)
@@ -202,28 +214,32 @@ class Probe:
     Attributes:
         penalty: as a share of the features' mean variance.
         views: of every picture, see `Drawn.views`.
+        measured: see `Linear`.
     """
 
-    penalty: float = 0.1
+    penalty: float = 1.0
     views: int = VIEWS
+    measured: bool = False
 
     @property
     def text(self) -> str:
-        return f"penalty {self.penalty:g}, {self.views} views"
+        norms = ", norms measured" if self.measured else ""
+        return f"penalty {self.penalty:g}, {self.views} views{norms}"
 
     def run(self, drawn: Drawn, seed: int, start: Checkpoint | None, folder: Path) -> Answers:
+        _in_full_precision()
         views = drawn.views(self.views).flatten(0, 1)
-        began = time.process_time()
-        network, _ = _split(start, None)
+        began = time.monotonic()
+        network, _ = _split(drawn.material.sees, start, None, views if self.measured else None)
         features = _through(network, views)
-        labels = drawn.labels.repeat(self.views)
+        labels = drawn.labels.repeat(self.views).to(DEVICE)
         targets, _ = rescaled_targets(labels, len(drawn.material.classes))
         weight, bias = fit_ridge(features, targets, self.penalty)
-        seconds = time.process_time() - began
+        seconds = _since(began)
         said = []
         for split in ("val", "test"):
             seen = _through(network, drawn.material.inputs(split))
-            said.append((seen @ weight.T + bias).argmax(1).numpy())
+            said.append((seen @ weight.T + bias).argmax(1).cpu().numpy())
         return Answers(*said, seconds)
 
 
@@ -233,11 +249,11 @@ class _Front(nn.Module):
     def __init__(self, parts: nn.Module) -> None:
         super().__init__()
         self.parts = parts
-        self.mean = torch.tensor(MEAN).view(1, 3, 1, 1)
-        self.std = torch.tensor(STD).view(1, 3, 1, 1)
+        self.mean = torch.tensor(MEAN, device=DEVICE).view(1, 3, 1, 1)
+        self.std = torch.tensor(STD, device=DEVICE).view(1, 3, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        pictures = (x.to(torch.float32) / 255 - self.mean) / self.std
+        pictures = (x.to(DEVICE).to(torch.float32) / 255 - self.mean) / self.std
         y: Tensor = self.parts(pictures.contiguous(memory_format=torch.channels_last))
         return y
 
@@ -253,10 +269,22 @@ class _Pooled(nn.Module):
         return torch.mean(self.stages(x), dim=(2, 3))
 
 
-def _split(start: Checkpoint | None, stage: int | None) -> tuple[nn.Module, nn.Module]:
-    """The network before a stage, and from there on; None leaves all in the first."""
+def _split(
+    sees: FromPictures, start: Checkpoint | None, stage: int | None, seen: Tensor | None
+) -> tuple[nn.Module, nn.Module]:
+    """The network before a stage, and from there on.
+
+    Args:
+        stage: None leaves all in the first part.
+        seen: pictures that batch norms get the statistics of, uint8 (N, 3, S, S).
+    """
     init = "checkpoint" if start else "imagenet"
-    body = new_tagger(TaggerConfig(SEES, init=init), ("a", "b"), start).eval().backbone  # type: ignore[arg-type]
+    body = new_tagger(TaggerConfig(sees, init=init), ("a", "b"), start).eval().backbone  # type: ignore[arg-type]
+    body = body.to(DEVICE)
+    if seen is not None:
+        few = seen[torch.linspace(0, len(seen) - 1, min(_MEASURED, len(seen))).round().long()]
+        given = _Front(nn.Identity())
+        body = recalibrate(body, (given(part) for part in few.split(_BATCH)))
     if stage is None:
         return _Front(body).eval(), nn.Identity()
     before = nn.Sequential(body.stem, *body.stages[:stage])
@@ -268,6 +296,18 @@ def _through(network: nn.Module, pictures: Tensor) -> Tensor:
     parts = [network(pictures[i : i + _BATCH]) for i in range(0, len(pictures), _BATCH)]
     made = torch.cat(parts)
     return made.contiguous(memory_format=torch.channels_last) if made.ndim == 4 else made
+
+
+def _since(began: float) -> float:
+    """Seconds, with all that was started done."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    return time.monotonic() - began
+
+
+def _in_full_precision(full: bool = True) -> None:
+    """Convolutions of 10 bits (TF32) would leave more of an optimum to chance than seeds do."""
+    torch.backends.cudnn.allow_tf32 = not full
 
 
 def _mean(problem: LeastSquares) -> LeastSquares:

@@ -68,4 +68,5 @@ class PenaltyPath:
         right = torch.zeros(len(self.bends), dtype=torch.float64)
         right[0] = self.length
         shifted = self.bends + penalty * torch.eye(len(self.bends), dtype=torch.float64)
-        return torch.linalg.solve(shifted, right).float() @ self.basis
+        steps = torch.linalg.solve(shifted, right).float()
+        return steps.to(self.basis.device) @ self.basis

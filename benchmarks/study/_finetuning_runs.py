@@ -8,14 +8,12 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from torch import get_num_threads, set_num_threads
 
-from benchmarks.study._finetuning_data import SEES, Material
+from benchmarks.study._finetuning_data import Material
 from benchmarks.study._finetuning_methods import Answers, FineTuning, Linear, Method, Probe
 from samespace import Dataset
 from samespace_cloud.checkpoint import Checkpoint
@@ -25,7 +23,14 @@ from samespace_cloud.recipes import demo_recipe
 from samespace_cloud.training import train_cloud
 
 LINEAR = Linear(
-    LinearConfig(slope=0.0, recalibrate=False, kappa=1000.0, iterations=60, batch_size=128)
+    LinearConfig(
+        slope=0.0,
+        recalibrate=False,
+        kappa=1000.0,
+        head_penalty=10.0,
+        iterations=60,
+        batch_size=512,
+    )
 )
 
 FIRST: Mapping[str, Method] = {
@@ -41,27 +46,30 @@ SEARCH: Mapping[str, Sequence[Sequence[Changes]]] = {
     "fine-tuning": (
         ({"lr": 5e-4}, {"lr": 2e-3}, {"lr": 4e-3}),
         ({}, {"epochs": 16, "steps": 240}),
-        ({}, {"backbone_lr": 0.2}),
     ),
     "LQF": (
-        ({"head_penalty": 0.1}, {"head_penalty": 1.0}, {"head_penalty": 10.0}),
+        ({"head_penalty": 0.1}, {"head_penalty": 1.0}, {}),
         ({}, {"views": 3}),
     ),
     "linear probe": (
-        tuple({"penalty": p} for p in (0.01, 0.1, 1.0, 10.0, 100.0)),
+        ({"penalty": 0.1}, {}, {"penalty": 10.0}),
         ({}, {"views": 1}),
     ),
 }
 """What is tried, one step after another: each goes on from the best of the last. Of every setting
 of LQF, all of `SHARES` are tried at the cost of one."""
 
-SHARES = (0.1, 0.01, 0.003, 0.001, 0.0003, 0.0001, 0.00001)
+SHARES = (0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001, 0.00003, 0.00001)
 """Weight decays of LQF, as shares of its largest curvature."""
 
-REGIMES = {1: 5, 5: 5, 10: 20, 20: 20, 0: 0}
+REGIMES = {1: 5, 5: 5, 10: 5, 20: 5, 0: 0}
 """Shots at which the settings for so many shots are searched; 0 is all pictures."""
 
 OURS = "a cloud model of ours"
+
+
+class NotTrainedError(Exception):
+    """Answers are wanted that were never trained."""
 
 
 @dataclass(eq=False)
@@ -72,38 +80,47 @@ class Bench:
         material: the pictures.
         ours: whether the start is a cloud model of ours instead of ImageNet's weights.
         teaches: what such a cloud model is trained on.
+        trains: whether what is not kept is trained.
     """
 
     material: Material
     ours: bool = False
     teaches: Dataset | None = None
+    trains: bool = True
+
+    @property
+    def started(self) -> bool:
+        """Whether the network's start is there."""
+        return not self.ours or (self._cloud / "checkpoint.json").exists()
 
     @cached_property
     def start(self) -> Checkpoint | None:
         """The cloud model, trained by the quick start's recipe where it is not there yet."""
         if not self.ours:
             return None
-        folder = self.material.out.parent / "cloud"
-        if (folder / "checkpoint.json").exists():
-            return Checkpoint.load(folder)
+        if self.started:
+            return Checkpoint.load(self._cloud)
+        self._may_train()
         assert self.teaches is not None
-        model = ModelConfig(SEES.backbone, SEES.input_size)
-        config = replace(demo_recipe(canvas=SEES.input_size).cloud, model=model)
-        return train_cloud(self.teaches, config, folder)
+        sees = self.material.sees
+        model = ModelConfig(sees.backbone, sees.input_size)
+        config = replace(demo_recipe(canvas=sees.input_size).cloud, model=model)
+        return train_cloud(self.teaches, config, self._cloud)
+
+    @property
+    def _cloud(self) -> Path:
+        return self.material.out.parent / "cloud"
 
     def answers(self, method: Method, shots: int, draw: int, seed: int) -> Answers:
         """What a method says, trained where it is not kept yet.
 
-        The first draw and seed is trained in a process of its own, whose memory is measured.
+        Raises `NotTrainedError` where it is neither kept nor to be trained.
         """
         file = self._file(f"{type(method).__name__}-{shots}-{draw}-{seed}-{_digest(method)}")
         if not file.exists():
-            if (draw, seed) == (0, 0):
-                found = self._alone(method, shots, file.with_suffix(""))
-            else:
-                drawn = self.material.drawn(shots, draw)
-                found = method.run(drawn, seed, self.start, file.with_suffix(""))
-            _write(file, [(method, found)])
+            self._may_train()
+            drawn = self.material.drawn(shots, draw)
+            _write(file, [(method, method.run(drawn, seed, self.start, file.with_suffix("")))])
         return _read(file)[0][1]
 
     def search(self, name: str, shots: int) -> Iterator[tuple[Method, Answers]]:
@@ -117,6 +134,14 @@ class Bench:
                 tried |= found
             best = max(tried, key=lambda m: self.validation(tried[m]))
         yield best, tried[best]
+
+    def first_tries(self, name: str) -> Iterator[Method]:
+        """What `search` begins with: these do not depend on one another."""
+        return (_changed(FIRST[name], changes) for changes in SEARCH[name][0])
+
+    def try_one(self, method: Method, shots: int) -> None:
+        """Have a setting of `search` tried."""
+        self._try(method, shots)
 
     def chosen(self, name: str, shots: int) -> Method:
         """The settings of a method that validation pictures choose."""
@@ -134,6 +159,7 @@ class Bench:
         method = _changed(method, {"weight_decay": LINEAR.config.weight_decay})  # none is meant
         file = self._file(f"path-{shots}-{_digest(method)}")
         if not file.exists():
+            self._may_train()
             drawn = self.material.drawn(shots, 0)
             _write(file, method.along(drawn, 0, self.start, SHARES))
         return [(_changed(method, {"weight_decay": d}), a) for d, a in _read(file)]
@@ -142,26 +168,9 @@ class Bench:
         start = "-ours" if self.ours else ""
         return self.material.out / f"{key}{start}.npz"
 
-    def _alone(self, method: Method, shots: int, folder: Path) -> Answers:
-        _ = self.start  # trained here, read there
-        bench = Bench(replace(self.material), self.ours)
-        with get_context("spawn").Pool(1) as pool:
-            return pool.apply(_in_a_process, (bench, method, shots, folder, get_num_threads()))
-
-
-def _in_a_process(bench: Bench, method: Method, shots: int, folder: Path, threads: int) -> Answers:
-    set_num_threads(threads)
-    before = _peak()
-    answers = method.run(bench.material.drawn(shots, 0), 0, bench.start, folder)
-    return replace(answers, peak_mib=_peak(), start_mib=before)
-
-
-def _peak() -> float | None:
-    """Largest resident memory of this process, MiB; not its parent's, which getrusage counts."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return None
-    return int(status.read_text().split("VmHWM:")[1].split()[0]) / 1024
+    def _may_train(self) -> None:
+        if not self.trains:
+            raise NotTrainedError
 
 
 def _write(file: Path, found: Sequence[tuple[Method, Answers]]) -> None:
@@ -175,8 +184,6 @@ def _write(file: Path, found: Sequence[tuple[Method, Answers]]) -> None:
         "settings": [m.text for m, _ in found],
         "weight_decays": [m.config.weight_decay if isinstance(m, Linear) else 0 for m, _ in found],
         "seconds": first.seconds,
-        "peak_mib": first.peak_mib,
-        "start_mib": first.start_mib,
     }
     file.with_suffix(".json").write_text(json.dumps(told, indent=1) + "\n")
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
@@ -192,17 +199,16 @@ def _write(file: Path, found: Sequence[tuple[Method, Answers]]) -> None:
 def _read(file: Path) -> list[tuple[float, Answers]]:
     """By weight decay, where there are several."""
     told = json.loads(file.with_suffix(".json").read_text())
-    cost = [told[k] for k in ("seconds", "peak_mib", "start_mib")]
     with np.load(file) as arrays:
         rows = zip(told["weight_decays"], arrays["validation"], arrays["test"], strict=True)
-        return [(decay, Answers(v, t, *cost)) for decay, v, t in rows]
+        return [(decay, Answers(v, t, told["seconds"])) for decay, v, t in rows]
 
 
 def _changed(method: Method, changes: Changes) -> Method:
     """The method with other settings; those of `LinearConfig` go there."""
     if not isinstance(method, Linear):
         return replace(method, **changes)  # type: ignore[type-var]
-    own = {k: v for k, v in changes.items() if k in ("stage", "views")}
+    own = {k: v for k, v in changes.items() if k in ("stage", "views", "measured")}
     inner = {k: v for k, v in changes.items() if k not in own}
     return replace(method, config=replace(method.config, **inner), **own)
 

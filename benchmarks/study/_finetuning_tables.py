@@ -18,8 +18,6 @@ _HEADER = [
     "above fine-tuning, points",
     "NFR between seeds",
     "of fine-tuning's",
-    "processor s",
-    "peak MiB",
     "seeds",
 ]
 
@@ -28,15 +26,22 @@ def finetuning_table(result: Result) -> str:
     """By start, shots and data set: each method beside fine-tuning; means of data sets last."""
     rows = [r for r in result["rows"] if r["part"] == "main"]
     parts = []
-    for start in dict.fromkeys(r["start"] for r in rows):
-        of_start = [r for r in rows if r["start"] == start]
+    for network, start in dict.fromkeys((r["network"], r["start"]) for r in rows):
+        of_start = [r for r in rows if (r["network"], r["start"]) == (network, start)]
         # All pictures, 0, come first; then from the fewest on.
         for shots in sorted({r["shots"] for r in of_start}):
             there = [r for r in of_start if r["shots"] == shots]
             lines = [[r["data"], *_line(r)] for r in there]
-            told = f"**{_amount(shots)}**, from {_started(start)}"
+            told = f"**{_amount(shots)}**, {network}, from {_started(start)}"
             parts.append(f"{told}\n\n{markdown(['data', *_HEADER], lines)}")
     return "\n\n".join(parts)
+
+
+def linear_cost_table(result: Result) -> str:
+    """Time and memory of one training by each method."""
+    rows = [r for r in result["rows"] if r["part"] == "cost"]
+    lines = [[r["data"], r["method"], f"{r['seconds']:.0f}", f"{r['peak_mib']:,.0f}"] for r in rows]
+    return markdown(["data", "method", "seconds", "peak MiB"], lines)
 
 
 def linear_ablation_table(result: Result) -> str:
@@ -57,10 +62,10 @@ def finetuning_settings_table(result: Result) -> str:
     for place in dict.fromkeys(_place(r) for r in tried):
         there = [r for r in tried if _place(r) == place]
         best = max(there, key=lambda r: r["validation"])
-        start, data, shots, method = place
+        network, start, data, shots, method = place
         lines.append(
             [
-                _started(start),
+                f"{network}, {_started(start)}",
                 data,
                 _amount(shots),
                 method,
@@ -73,15 +78,15 @@ def finetuning_settings_table(result: Result) -> str:
     return markdown(header, lines)
 
 
-def _place(row: Row) -> tuple[str, str, int, str]:
-    return row["start"], row["data"], row["shots"], row["method"]
+def _place(row: Row) -> tuple[str, str, str, int, str]:
+    return row["network"], row["start"], row["data"], row["shots"], row["method"]
 
 
 def _line(row: Row) -> list[str]:
     low, high = row["accuracy_ci"]
     spread = "" if row["accuracy_spread"] is None else f" ± {100 * row['accuracy_spread']:.1f}"
     base = row["method"] == _BASE
-    ratio, peak = row["nfr_ratio"], row["peak_mib"]
+    ratio = row["nfr_ratio"]
     return [
         row["method"],
         _percent(row["accuracy"]) + spread,
@@ -89,8 +94,6 @@ def _line(row: Row) -> list[str]:
         "–" if base else in_points(row["above"], row["above_ci"]),
         "–" if row["nfr"] is None else f"{100 * row['nfr']:.2f} %",
         "–" if base or ratio is None else f"{ratio:.2f}",
-        f"{row['seconds']:.0f}",
-        "–" if peak is None else f"{peak:,.0f}",
         str(row["seeds"]),
     ]
 

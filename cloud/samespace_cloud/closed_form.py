@@ -39,14 +39,14 @@ def fit_lda(
         raise ConfigError(f"discriminant directions need at least two classes, not {classes}")
     mean = x.mean(0)
     counts = torch.bincount(codes, minlength=classes).double()
-    centres = torch.zeros(classes, x.shape[1], dtype=torch.double).index_add_(0, codes, x)
+    centres = x.new_zeros(classes, x.shape[1]).index_add_(0, codes, x)
     centres /= counts[:, None]
     within_rows = x - centres[codes]
     within = within_rows.T @ within_rows / len(x)
     between_rows = (centres - mean) * (counts / len(x)).sqrt()[:, None]
     between = between_rows.T @ between_rows
     between += prior * within * (between.trace() / within.trace().clamp_min(1e-12))
-    within += shrinkage * within.diagonal().mean() * torch.eye(x.shape[1], dtype=torch.double)
+    within.diagonal().add_(shrinkage * within.diagonal().mean())
 
     rank = classes - 1 if prior == 0 else x.shape[1]
     values, vectors = torch.linalg.eigh(within)
@@ -55,7 +55,7 @@ def fit_lda(
     order = torch.argsort(ratios, descending=True)[: min(dim, rank, x.shape[1])]
     ratio = ratios[order].clamp_min(0)
     found = (whiten @ directions[:, order] * (ratio / (1 + ratio)).sqrt()).T
-    weight = torch.zeros(dim, x.shape[1], dtype=torch.double)
+    weight = x.new_zeros(dim, x.shape[1])
     weight[: len(found)] = found
     return weight.float(), -(weight @ mean).float()
 
@@ -74,7 +74,7 @@ def fit_ridge(features: Tensor, targets: Tensor, penalty: float = 1e-2) -> tuple
     mean_x, mean_y = x.mean(0), y.mean(0)
     x, y = x - mean_x, y - mean_y
     gram = x.T @ x
-    gram += penalty * gram.diagonal().mean() * torch.eye(x.shape[1], dtype=torch.double)
+    gram.diagonal().add_(penalty * gram.diagonal().mean())
     weight = torch.linalg.solve(gram, x.T @ y).T
     return weight.float(), (mean_y - weight @ mean_x).float()
 
@@ -89,7 +89,7 @@ def class_moments(vectors: Tensor, labels: Tensor, classes: int) -> tuple[Tensor
     known = labels >= 0
     x, y = vectors[known], labels[known]
     counts = torch.bincount(y, minlength=classes).clamp_min(1)[:, None]
-    zeros = torch.zeros(classes, vectors.shape[1])
+    zeros = vectors.new_zeros(classes, vectors.shape[1])
     mean = zeros.index_add(0, y, x) / counts
     return mean, zeros.index_add(0, y, (x - mean[y]).square()) / counts
 
@@ -102,5 +102,6 @@ def class_centres(vectors: Tensor, labels: Tensor, classes: int) -> Tensor:
         labels: (N,), 0 to classes - 1, or -1 for rows that are left out.
     """
     known = labels >= 0
-    sums = torch.zeros(classes, vectors.shape[1]).index_add_(0, labels[known], vectors[known])
+    sums = vectors.new_zeros(classes, vectors.shape[1])
+    sums.index_add_(0, labels[known], vectors[known])
     return torch.nn.functional.normalize(sums)

@@ -123,7 +123,7 @@ def steepest(
     """
     generator = torch.Generator().manual_seed(seed)
     like = flatten(model.weights())
-    vector = torch.randn(like.shape, generator=generator)
+    vector = torch.randn(like.shape, generator=generator).to(like.device)
     inverse = precondition or (lambda v: v)
     value = 0.0
     for _ in range(iterations):

@@ -56,7 +56,9 @@ class TangentRidge:
     def rows(self, pictures: Tensor) -> Tensor:
         """The rows of `pictures` (R,) in the kernel, (R K,)."""
         outputs = self.targets.shape[1]
-        return (pictures[:, None] * outputs + torch.arange(outputs)).reshape(-1)
+        return (
+            pictures[:, None] * outputs + torch.arange(outputs, device=pictures.device)
+        ).reshape(-1)
 
 
 def jacobian(model: Linearized, inputs: Tensor, chunk: int = 16) -> Tensor:
@@ -103,9 +105,9 @@ def solve_tangent(model: Linearized, problem: LeastSquares) -> TangentRidge:
     scaled = roots[:, :, None] * raw.double()
     rows = scaled.flatten(0, 1)
     if _separate(raw):
-        inverse = torch.zeros(n * k, n * k, dtype=torch.float64)
+        inverse = rows.new_zeros(n * k, n * k)
         for output in range(k):
-            where = torch.arange(n) * k + output
+            where = torch.arange(n, device=rows.device) * k + output
             inverse[where[:, None], where] = _inverse(scaled[:, output], problem.penalty)
     else:
         inverse = _inverse(rows, problem.penalty)

@@ -102,7 +102,7 @@ def linear_start(
         if config.recalibrate:
             body = recalibrate(body, (pictures[rows] for rows in parts))
     features = finite(torch.cat([body(pictures[rows]) for rows in parts]))
-    head = nn.Linear(features.shape[1], classes)
+    head = nn.Linear(features.shape[1], classes, device=features.device)
     if config.head == "ridge":
         targets, _ = rescaled_targets(labels, classes, config.kappa)
         weight, bias = fit_ridge(features, targets, config.head_penalty)

@@ -245,7 +245,7 @@ def _directions(weights: Tensor, draws: int, generator: torch.Generator) -> Iter
             one[:, k] = root[:, k]
             yield one
     for _ in range(draws):
-        signs = torch.randint(2, root.shape, generator=generator) * 2 - 1
+        signs = torch.randint(2, root.shape, generator=generator).to(root.device) * 2 - 1
         yield root * signs / math.sqrt(draws)
 
 

@@ -54,6 +54,15 @@ class LeastSquares:
     def __len__(self) -> int:
         return len(self.inputs)
 
+    def to(self, device: torch.device) -> LeastSquares:
+        """The same on another device, where everything is then computed."""
+        return replace(
+            self,
+            inputs=self.inputs.to(device),
+            targets=self.targets.to(device),
+            weights=self.weights.to(device),
+        )
+
     def part(self, rows: Tensor | slice) -> LeastSquares:
         """The problem of some pictures alone, with the whole penalty."""
         return replace(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from samespace import Dataset, Item
@@ -143,7 +144,11 @@ def solve(
         done += 1
         progress("tune", done, total)
 
-    log, solved = fit_tangent(checkpoint.model, problem, config, start, note)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    start = None if start is None else start.to(device)
+    model = checkpoint.model.to(device)
+    log, solved = fit_tangent(model, problem.to(device), config, start, note)
+    model.cpu()
     checkpoint.log = log
     checkpoint.settings = {**checkpoint.settings, "penalty": problem.penalty}
     checkpoint.metrics = {
