@@ -28,7 +28,7 @@ demo: $(READY) ## the main job, from pictures to a verified search (about 10 min
 
 .PHONY: test
 test: $(READY) ## the fast tests (under 5 minutes)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" --ignore tests/web
 
 .PHONY: test-slow
 test-slow: $(READY) ## the end-to-end tests that take minutes
@@ -57,6 +57,24 @@ $(TIMM)/.ready: Makefile | $(READY)
 .PHONY: test-timm
 test-timm: $(TIMM)/.ready ## a backbone of timm through the exporter
 	OMP_NUM_THREADS=1 PYTHONPATH=$(TIMM) $(BIN)/python -m pytest -q tests/export/test_timm.py
+
+# The package carries the server itself; it has no place among what the SDK needs.
+MILVUS := .venv-milvus
+$(MILVUS)/.ready: constraints-milvus.txt
+	test -x $(MILVUS)/bin/python || $(PYTHON) -m venv $(MILVUS)
+	$(MILVUS)/bin/pip --disable-pip-version-check -q install -r constraints-milvus.txt
+	touch $@
+
+MILVUS_PORT ?= 19530
+.PHONY: milvus
+milvus: $(MILVUS)/.ready ## a Milvus on this machine, for development; Ctrl+C stops it
+	@$(MILVUS)/bin/python -m tests.milvus_server --port $(MILVUS_PORT)
+
+.PHONY: test-milvus
+test-milvus: $(READY) $(MILVUS)/.ready ## what a gallery promises, in a folder and in a real Milvus
+	SAMESPACE_TEST_MILVUS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q \
+		tests/sdk/test_gallery_contract.py tests/sdk/test_milvus.py \
+		tests/sdk/test_service_milvus.py
 
 NPM := edge_runtime/web
 PAGE := sdk/samespace/service/web/vendor
@@ -102,4 +120,4 @@ bench: $(READY) ## measure overhead and opening (minutes; writes benchmarks/resu
 
 .PHONY: clean
 clean: ## remove what demo and tests left here; the .venv stays
-	rm -rf demo-out build .venv-tflite edge_runtime/web/node_modules edge_runtime/web/dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf demo-out build .venv-tflite .venv-milvus edge_runtime/web/node_modules edge_runtime/web/dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table of these cells."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def where(result: Mapping[str, Any]) -> str:
+    """Where a result comes from: command, date, machine."""
+    machine = result["machine"]
+    seeds = result["seeds"]
+    count = f"seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]}"
+    accelerator = f"one {machine['accelerator']}, " if "accelerator" in machine else ""
+    return (
+        f"\n\n`{result['command']}`, {result['date']}, {machine['processor']}, "
+        f"{machine['cores']} cores, {accelerator}{count}, {result['scale'].upper()} scale."
+    )

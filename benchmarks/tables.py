@@ -17,11 +17,17 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._markdown import markdown
+from benchmarks import _rates
+from benchmarks._gallery_tables import open_table, upgrade_scale_table
+from benchmarks._markdown import markdown, where
+from benchmarks._milvus_table import milvus_table
+from benchmarks._scale_tables import capacity_table, indexing_table, sizing_table
+from benchmarks._service_tables import SERVICE
 from benchmarks.study._finetuning_tables import (
     finetuning_settings_table,
     finetuning_table,
     linear_ablation_table,
+    linear_cost_table,
 )
 from benchmarks.study._regression_tables import (
     alpha_beta_table,
@@ -47,16 +53,6 @@ RESULTS = ROOT / "benchmarks" / "results"
 _PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 Result = dict[str, Any]
-
-
-def where(result: Result) -> str:
-    machine = result["machine"]
-    seeds = result["seeds"]
-    count = f"seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]}"
-    return (
-        f"\n\n`{result['command']}`, {result['date']}, {machine['processor']}, "
-        f"{machine['cores']} cores, {count}, {result['scale'].upper()} scale."
-    )
 
 
 def mean_and_spread(values: Sequence[float]) -> str:
@@ -121,64 +117,6 @@ def overhead_table(result: Result) -> str:
     ]
     header = ["ours / theirs", "ours", "theirs", "unit", "ratio", "target"]
     return markdown(header, rows) + "\n\n" + " ".join(result["notes"]) + "." + where(result)
-
-
-def open_table(result: Result) -> str:
-    """Opening and answering, by size."""
-    rows = [
-        [
-            f"{r['items']:,}",
-            f"{r['open_ms']:,.0f}",
-            f"{r['first_query_ms']:,.0f}",
-            f"{r['second_query_ms']:.1f}",
-            f"{r['peak_mib'] - r['start_mib']:,.0f}",
-            f"{r['disk_mib']:,.0f}",
-            f"{r['add_seconds']:.1f}",
-        ]
-        for r in result["rows"]
-    ]
-    header = [
-        "items",
-        "open, ms",
-        "first query, ms",
-        "next query, ms",
-        "memory, MiB",
-        "disk, MiB",
-        "add all and index, s",
-    ]
-    return markdown(header, rows) + where(result)
-
-
-def upgrade_scale_table(result: Result) -> str:
-    """Plan, backfill, rollback and a search half way, by size."""
-    lines = [
-        [
-            f"{r['items']:,}",
-            f"{r['plan_s']:.1f}",
-            f"{r['backfill_rate']:,.0f}",
-            f"{r['rollback_s']:.1f}",
-            f"{r['mixed_ms']:.3f}",
-            f"{r['single_ms']:.3f}",
-            f"{r['ratio']:.2f}",
-            f"{r['recall']:.3f}",
-            f"{r['start_mib']:,.0f} to {r['peak_mib']:,.0f}",
-            f"{r['disk_before_mib']:,.0f} to {r['disk_half_mib']:,.0f}",
-        ]
-        for r in result["rows"]
-    ]
-    header = [
-        "items",
-        "plan, s",
-        "backfilled a second",
-        "roll half back, s",
-        "query half way, ms",
-        "one version, ms",
-        "ratio",
-        "recall@10",
-        "memory, MiB",
-        "disk, MiB",
-    ]
-    return markdown(header, lines) + "\n\n" + " ".join(result["notes"]) + where(result)
 
 
 def parity_table(result: Result) -> str:
@@ -328,6 +266,11 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "overhead": overhead_table,
     "open": open_table,
     "upgrade_scale": upgrade_scale_table,
+    "indexing": lambda r: indexing_table(r) + where(r),
+    "capacity": lambda r: capacity_table(r) + where(r),
+    "sizing": lambda r: sizing_table(),  # the command's own answer, with rates of results
+    **SERVICE,
+    "milvus": lambda r: milvus_table(r) + where(r),
     "quickstart": quickstart_output,
     "parity": parity_table,
     "parity_grocery": parity_table,
@@ -352,6 +295,10 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "finetuning": lambda r: finetuning_table(r) + "\n\n" + " ".join(r["notes"]) + where(r),
     "linear_ablation": linear_ablation_table,
     "finetuning_settings": finetuning_settings_table,
+    "finetuning_gpu": lambda r: (
+        finetuning_settings_table(r) + "\n\n" + " ".join(r["notes"]) + where(r)
+    ),
+    "linear_cost": linear_cost_table,
     "upgrade_chain": lambda r: chain_table(r) + "\n\n" + " ".join(r["notes"]) + where(r),
 }
 
@@ -361,8 +308,9 @@ _OF_THE_STUDY = ("ratios", "losses", "teaching", "pool", "architectures", "width
 _RESULT_OF = (
     dict.fromkeys(_OF_THE_STUDY, "compatibility")
     | dict.fromkeys(("alpha_beta", "weights"), "regressions")
-    | dict.fromkeys(("linear_ablation", "finetuning_settings"), "finetuning")
-    | {"lifting": "upgrades"}
+    | dict.fromkeys(("linear_ablation", "linear_cost", "finetuning_settings"), "finetuning")
+    | dict.fromkeys(SERVICE, "service")
+    | {"lifting": "upgrades", "sizing": "capacity"}
 )
 
 
@@ -379,6 +327,10 @@ def filled(text: str) -> str:
 
 def main() -> int:
     stale = []
+    if _rates.rates_text() != _rates.FILE.read_text():
+        stale.append(str(_rates.FILE.relative_to(ROOT)))
+        if "--check" not in sys.argv:  # first, for one of the tables is made with it
+            _rates.FILE.write_text(_rates.rates_text())
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         text = path.read_text()
         new = filled(text)

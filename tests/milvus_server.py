@@ -1,9 +1,11 @@
-"""A real Milvus on this machine, for development and tests: it listens on loopback only.
+"""A real Milvus on this machine, for development and tests.
 
     .venv/bin/python -m tests.milvus_server [--data build/milvus/data] [--port 19530]
 
 The server is the one that the package `milvus` carries (`make milvus` puts it into an environment
-of its own); nothing but the standard library is needed here. Ctrl+C stops it.
+of its own); nothing but the standard library is needed here. Ctrl+C stops it. Its parts speak to
+one another at 127.0.0.1, but this version opens its ports on every address of the machine and has
+no setting against that: run it where nobody else can reach them.
 """
 
 from __future__ import annotations
@@ -25,8 +27,6 @@ ROOT = Path(__file__).parent.parent
 PYTHON = ROOT / ".venv-milvus" / "bin" / "python"
 UNPACKED = ROOT / "build" / "milvus"
 PORTS = (
-    "etcd_port",
-    "etcd_peer_port",
     "proxy_port",
     "proxy_internal_port",
     "root_coord_port",
@@ -47,9 +47,17 @@ for port in ports:
     name, number = port.split("=")
     if name in config.configurable_items:
         config.configs[name] = int(number)
-config.set("system_log_level", "warn")
 config.set("etcd_log_level", "error")
 config.resolve()
+"""
+
+_ETCD = """\
+name: default
+listen-client-urls: http://127.0.0.1:{client}
+advertise-client-urls: http://127.0.0.1:{client}
+listen-peer-urls: http://127.0.0.1:{peer}
+initial-advertise-peer-urls: http://127.0.0.1:{peer}
+initial-cluster: default=http://127.0.0.1:{peer}
 """
 
 
@@ -70,25 +78,44 @@ class MilvusProcess:
     Args:
         data: folder for its data, logs and settings; made where it is missing.
         port: that clients connect to; any free one by default.
+        passwords: whether it asks for users; the first one is `root` with the password `Milvus`.
+        tls: its certificate and key, as PEM files.
     """
 
-    def __init__(self, data: Path, port: int | None = None) -> None:
+    def __init__(
+        self,
+        data: Path,
+        port: int | None = None,
+        *,
+        passwords: bool = False,
+        tls: tuple[Path, Path] | None = None,
+    ) -> None:
         self.data = data.absolute()
         self._process: subprocess.Popen[bytes] | None = None
-        ports = dict(zip((*PORTS, "metrics"), free_ports(len(PORTS) + 1), strict=True))
-        ports["proxy_port"] = port or ports["proxy_port"]
-        self.port, self._metrics = ports["proxy_port"], ports.pop("metrics")
+        *found, self._metrics, client, peer = free_ports(len(PORTS) + 3)
+        ports = dict(zip(PORTS, found, strict=True))
+        self.port = ports["proxy_port"] = port or ports["proxy_port"]
         self.address = f"127.0.0.1:{self.port}"
         if not PYTHON.exists():
             raise FileNotFoundError(f"{PYTHON} is missing: run 'make milvus' or 'make test-milvus'")
         UNPACKED.mkdir(parents=True, exist_ok=True)
         wanted = [f"{name}={number}" for name, number in ports.items()]
-        subprocess.run(
-            [PYTHON, "-c", _PREPARE, str(UNPACKED), str(self.data), *wanted], check=True
-        )
-        settings = self.data / "configs" / "milvus.yaml"
-        # Without an address it takes the machine's first one, and the whole network can write.
-        text = re.sub(r"(?m)^(\s+)ip:.*$", r"\1ip: 127.0.0.1", settings.read_text())
+        subprocess.run([PYTHON, "-c", _PREPARE, str(UNPACKED), str(self.data), *wanted], check=True)
+        configs = self.data / "configs"
+        etcd = configs / "etcd.yaml"
+        # Its own default is the same two ports for every server of a machine.
+        etcd.write_text(_ETCD.format(client=client, peer=peer))
+        settings = configs / "milvus.yaml"
+        text = settings.read_text()
+        text = text.replace("\netcd:\n", f"\netcd:\n  config:\n    path: {etcd}\n")
+        text = re.sub(r"(?m)^(\s+)ip:.*$", r"\1ip: 127.0.0.1", text)
+        if passwords:
+            text = text.replace("authorizationEnabled: false", "authorizationEnabled: true")
+        if tls:
+            text = text.replace("tlsMode: 0", "tlsMode: 1")
+            text = text.replace("serverPemPath: server.pem", f"serverPemPath: {tls[0]}")
+            text = text.replace("serverKeyPath: server.key", f"serverKeyPath: {tls[1]}")
+        text = text.replace("\n  level: info #", "\n  level: warn #")
         settings.write_text(text)
 
     def start(self, timeout: float = 180.0) -> None:
@@ -132,6 +159,9 @@ class MilvusProcess:
         """Stop answering without ending (SIGSTOP)."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        tasks = Path(f"/proc/{self._process.pid}/task")
+        while any(_state(task) != "T" for task in tasks.iterdir()):
+            time.sleep(0.01)  # on a busy machine its threads go on for a moment
 
     def go_on(self) -> None:
         """Undo `pause`."""
@@ -142,6 +172,11 @@ class MilvusProcess:
         """Wait until it ends; its exit status."""
         assert self._process is not None
         return self._process.wait()
+
+
+def _state(task: Path) -> str:
+    """Of a thread: R(unning), S(leeping), T (stopped) ..."""
+    return (task / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 def main() -> int:

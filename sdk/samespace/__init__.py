@@ -6,11 +6,16 @@
 True
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from samespace._certificate import Certificate
 from samespace._dataset import Dataset, Item
 from samespace_edge import Bundle, Embedder, Fingerprint, ModelIdentity, SamespaceError
+
+if TYPE_CHECKING:
+    from samespace.client import Client
+    from samespace.gallery import Gallery
+    from samespace.verification import Report, verify
 
 __all__ = [
     "Bundle",

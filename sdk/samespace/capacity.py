@@ -2,13 +2,18 @@
 
 >>> plan = plan_capacity(items=1_000_000, dim=128)
 >>> [f"{need.where}: {need.memory_gib:.1f} GiB" for need in plan.needs]
-['embedded: 0.7 GiB', 'milvus: 1.5 GiB']
+['embedded: 0.6 GiB', 'milvus: 2.2 GiB']
+
+Bytes follow from how items are stored; docs/operations.md has what was planned beside what was then
+measured. Rates were measured, on the machine that `measured_rates` names.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
+from importlib.resources import files
 
 from samespace_edge import ConfigError
 
@@ -21,14 +26,42 @@ not fit the rest of a page spills over, hence `_PAGES`."""
 _PAGES = 1.12
 _EMPTIED = 1.3
 """Pages that rows of the old model left are half empty when the new ones come."""
-_KEPT = 110
+_KEPT = 120
 """Bytes of a Python string and its places in the index's tables, per item, in memory."""
 _EDGES = 2 * 16 * 4
 """Bytes of an item's neighbours in an HNSW graph of M = 16 at its lowest layer."""
 _HEADROOM = 2.0
 """Memory over the index's own that a server needs while it merges segments and loads them."""
+_SERVER = 2**30
+"""Bytes of memory that a Milvus takes whatever it holds: its parts, and items not indexed yet."""
+_COPIES = 2.8
+"""Copies of an item on a Milvus's disk: in its log, its segments, and for a while merged."""
 _SAFE = 0.7
 """Share of a machine's memory that is planned with."""
+
+_RATES = "measured_rates.json"
+
+
+@dataclass(frozen=True)
+class MeasuredRate:
+    """A rate that this version was measured at.
+
+    Attributes:
+        value: things a second.
+        what: what was measured, and on what.
+        source: file of the result, in the repository.
+    """
+
+    value: float
+    what: str
+    source: str
+
+
+def measured_rates() -> dict[str, MeasuredRate]:
+    """The rates that plans are made with: `embedding`, of pictures by one process, and
+    `backfill embedded` and `backfill milvus`, of items that a store gives another vector."""
+    text = (files("samespace") / _RATES).read_text(encoding="utf-8")
+    return {name: MeasuredRate(**value) for name, value in json.loads(text).items()}
 
 
 @dataclass(frozen=True)
@@ -40,14 +73,24 @@ class Need:
         memory_gib: of every process that searches, or of all query nodes together.
         disk_gib: of the vectors, their index and payloads.
         upgrade_disk_gib: the same while an upgrade keeps the old vectors.
-        machines: how many hold it in memory, at `memory_per_machine` each.
+        shards: parts that memory wants it in, one a machine of `memory_per_machine_gib`. An
+            embedded gallery has one part: where this says more, it does not fit.
+        backfill_hours: until an upgrade has embedded and stored every item again: whichever of the
+            two takes longer, as they go on side by side. None where the store's rate was not
+            measured.
     """
 
     where: str
     memory_gib: float
     disk_gib: float
     upgrade_disk_gib: float
-    machines: int
+    shards: int
+    backfill_hours: float | None
+
+    @property
+    def fits(self) -> bool:
+        """Whether such machines hold it: a folder cannot be spread over several."""
+        return self.where != "embedded" or self.shards == 1
 
 
 @dataclass(frozen=True)
@@ -58,14 +101,20 @@ class CapacityPlan:
         items: how many.
         dim: width of the vectors.
         needs: by store.
-        embedding_hours: to embed every picture once, or None where no rate was given.
+        rate: pictures a second that one worker embeds.
+        rate_of: where that rate comes from.
+        workers: how many embed.
+        embedding_hours: to embed every picture once.
         advice: a sentence.
     """
 
     items: int
     dim: int
     needs: tuple[Need, ...]
-    embedding_hours: float | None
+    rate: float
+    rate_of: str
+    workers: int
+    embedding_hours: float
     advice: str
 
 
@@ -87,8 +136,9 @@ def plan_capacity(
         payload_bytes: mean length of a payload as JSON.
         id_bytes: mean length of an id.
         memory_per_machine_gib: memory of a machine, of which 70 % is planned with.
-        rate: pictures a second that one worker embeds, measured, e.g. by `samespace plan capacity
-            --bundle`.
+        rate: pictures a second that one worker embeds, measured with your model, pictures and
+            machine, e.g. by `samespace plan capacity --bundle`; by default that of
+            `measured_rates`.
         workers: how many embed at once.
 
     Raises `ConfigError` for a number that cannot be.
@@ -104,27 +154,50 @@ def plan_capacity(
         raise ConfigError(f"a capacity plan needs numbers above 0: {', '.join(wrong)}")
     if payload_bytes < 0 or id_bytes < 1:
         raise ConfigError("payload_bytes has to be at least 0, and id_bytes at least 1")
-    vector = _FLOAT * dim
     room = _SAFE * memory_per_machine_gib
-    record = _PAGES * (vector + payload_bytes + 2 * id_bytes + _ROW)
+    measured = measured_rates()
+    pace = measured["embedding"].value if rate is None else rate
+    hours = items / (pace * workers) / 3600
+    needs = []
+    for where, bytes_of in (("embedded", _embedded), ("milvus", _milvus)):
+        memory, disk, more = (items * b / _GIB for b in bytes_of(dim, payload_bytes, id_bytes))
+        memory += _SERVER / _GIB if where == "milvus" else 0
+        shards = max(1, math.ceil(memory / room))
+        backfill = _longer(hours, items, measured.get(f"backfill {where}"))
+        needs.append(Need(where, memory, disk, disk + more, shards, backfill))
+    return CapacityPlan(
+        items=items,
+        dim=dim,
+        needs=tuple(needs),
+        rate=pace,
+        rate_of="given" if rate is not None else f"measured: {measured['embedding'].what}",
+        workers=workers,
+        embedding_hours=hours,
+        advice=_advice(needs[0], needs[1], room),
+    )
+
+
+def _embedded(dim: int, payload_bytes: float, id_bytes: float) -> tuple[float, float, float]:
+    """Bytes of an item in a folder: in memory, on the disk, and there during an upgrade besides."""
+    vector = _FLOAT * dim
     code = dim / 4  # four bits for every two numbers
+    record = _PAGES * (vector + payload_bytes + 2 * id_bytes + _ROW)
     index = vector + code + id_bytes + 16
-    table = _need("embedded", items, vector + code + id_bytes + _KEPT, record + index, room)
+    # While an index is written anew, the one that it replaces is still there.
+    more = _EMPTIED * (vector + _ROW) + index
+    return vector + code + id_bytes + _KEPT, record + index, more
+
+
+def _milvus(dim: int, payload_bytes: float, id_bytes: float) -> tuple[float, float, float]:
+    """The same of an item in Milvus."""
+    vector = _FLOAT * dim
     graph = vector + _EDGES
     stored = vector + payload_bytes + id_bytes
-    server = _need("milvus", items, _HEADROOM * (graph + id_bytes), 2 * stored + graph, room)
-    kept = items * _EMPTIED * (vector + _ROW) / _GIB
-    needs = tuple(
-        Need(n.where, n.memory_gib, n.disk_gib, n.disk_gib + kept, n.machines)
-        for n in (table, server)
-    )
-    hours = None if rate is None else items / (rate * workers) / 3600
-    return CapacityPlan(items, dim, needs, hours, _advice(table, server, room))
+    return _HEADROOM * (graph + id_bytes), _COPIES * stored + graph, _EMPTIED * (vector + _ROW)
 
 
-def _need(where: str, items: int, memory: float, disk: float, room: float) -> Need:
-    held = items * memory / _GIB
-    return Need(where, held, items * disk / _GIB, 0, max(1, math.ceil(held / room)))
+def _longer(embedding: float, items: int, writing: MeasuredRate | None) -> float | None:
+    return None if writing is None else max(embedding, items / writing.value / 3600)
 
 
 def _advice(table: Need, server: Need, room: float) -> str:
@@ -137,5 +210,5 @@ def _advice(table: Need, server: Need, room: float) -> str:
         )
     return (
         f"The embedded gallery does not fit such a machine; Milvus holds it on "
-        f"{server.machines} query node{'s' if server.machines > 1 else ''}."
+        f"{server.shards} query node{'s' if server.shards > 1 else ''}."
     )

@@ -9,6 +9,7 @@ import pytest
 
 from samespace import Dataset, Embedder, Gallery
 from samespace.verification import verify, write_certificates
+from tests.milvus_server import MilvusProcess
 from tests.sdk.service_process import Running, new_key, serving
 
 MakeGallery = Callable[[Path], Path]
@@ -57,3 +58,12 @@ def service(
     options += ["--max-batch", 64, "--bundle", bundles["stranger"]]
     with serving(path, folder / "log", *options, key=key) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusProcess]:
+    """A real Milvus of this run's own; what needs it runs under 'make test-milvus' only."""
+    server = MilvusProcess(tmp_path_factory.mktemp("milvus"))
+    server.start()
+    yield server
+    server.kill()

@@ -49,12 +49,18 @@ class Running:
 
     def workers(self) -> list[psutil.Process]:
         """The processes that serve, where there are several."""
-        children = psutil.Process(self.process.pid).children()
-        return [p for p in children if "spawn_main" in " ".join(p.cmdline())]
+        return [p for p in psutil.Process(self.process.pid).children() if _serves(p)]
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(30)
+
+
+def _serves(process: psutil.Process) -> bool:
+    try:
+        return "spawn_main" in " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):  # just killed
+        return False
 
 
 def start(

@@ -15,10 +15,13 @@ from click.testing import CliRunner
 
 from samespace import Embedder, Gallery
 from samespace.cli._root import root
-from samespace.gallery import backup_gallery, restore_gallery
+from samespace.gallery import GivenVectors, backup_gallery, restore_gallery
 from samespace_edge import GalleryDamagedError, GalleryError
+from tests.sdk.conftest import MakeGallery
+from tests.sdk.service_process import serving
 from tests.sdk.test_gallery import vectors
 from tests.sdk.test_gallery_durability import WRITER
+from tests.sdk.test_service_life import Writers, all_there, stored
 
 
 @pytest.fixture
@@ -74,12 +77,56 @@ def test_a_backup_of_a_gallery_in_use_holds_whole_batches_and_all_that_was_ackno
         writer.stdout.close()
 
 
+def test_a_backup_of_a_gallery_that_is_served_holds_all_that_was_answered(
+    make_gallery: MakeGallery, tmp_path: Path, cloud: Embedder
+) -> None:
+    shop, acknowledged = make_gallery(tmp_path / "shop"), []
+    with serving(shop, tmp_path / "log", "--rate", 0, "--workers", 2) as service:
+        writers = Writers(service, cloud, "w")
+        for turn in range(3):
+            writers.wait_for(10 * (turn + 1))
+            acknowledged.append(dict(writers.acknowledged))
+            arguments = ["gallery", "backup", str(shop), str(tmp_path / f"saved{turn}")]
+            result = CliRunner().invoke(root, arguments)
+            assert result.exit_code == 0, result.output
+        writers.stop()
+        assert all(line["status"] == 200 for line in service.lines() if line["event"] == "request")
+    for turn, ids in enumerate(acknowledged):
+        all_there(stored(tmp_path / f"saved{turn}", list(ids)), ids)
+    back = tmp_path / "back"
+    assert restore_gallery(tmp_path / "saved2", back) >= len(acknowledged[2])
+    with serving(back, tmp_path / "log2", "--rate", 0) as service:
+        answer = service.ask("POST", "/v1/items/get", json={"ids": sorted(acknowledged[2])[:50]})
+        assert answer.status_code == 200
+
+
+def test_a_half_done_upgrade_goes_on_in_a_restored_gallery(
+    store: Path, tmp_path: Path, bundles: dict[str, Path], certificate: Path
+) -> None:
+    new = Embedder(bundles["edge"])
+    given = GivenVectors(new.identity, [f"i{i}" for i in range(300)], vectors(300, 7))
+    with Gallery.open(store) as gallery:
+        gallery.admit(certificate)
+        gallery.upgrade.run(given, limit=100)
+        backup_gallery(store, tmp_path / "saved")
+        gallery.upgrade.rollback()
+    restore_gallery(tmp_path / "saved", tmp_path / "back")
+    with Gallery.open(tmp_path / "back") as gallery:
+        status = gallery.upgrade.status()
+        assert status is not None
+        assert (status.done, status.kept, status.waiting) == (100, 100, 200)
+        assert gallery.upgrade.run(given).done == 300
+        assert gallery.upgrade.rollback() == 300
+
+
 def test_nothing_is_overwritten_and_nothing_half_made_is_left(store: Path, tmp_path: Path) -> None:
     (tmp_path / "saved").mkdir()
     with pytest.raises(GalleryError, match=r"already something at .*saved; name a new folder"):
         backup_gallery(store, tmp_path / "saved")
     with pytest.raises(GalleryError, match=r"no gallery at .*nowhere: it has no gallery\.db"):
         backup_gallery(tmp_path / "nowhere", tmp_path / "other")
+    with pytest.raises(GalleryError, match=r"is no folder: a gallery in Milvus is copied by"):
+        backup_gallery("milvus://127.0.0.1:19530/shop", tmp_path / "other")
     assert sorted(os.listdir(tmp_path)) == ["saved", "shop"]
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -86,3 +87,34 @@ def test_killed_in_the_middle_any_pool_goes_on(tmp_path: Path, bundles: dict[str
     assert (told["added"], told["there"]) == (PICTURES - done - 20, done + 20)
     with Gallery.open(tmp_path / "gallery") as gallery:
         holds_exactly(gallery, tmp_path / "shop", range(PICTURES), Embedder(bundles["cloud"]))
+
+
+def test_a_backfill_through_ray(
+    tmp_path: Path, bundles: dict[str, Path], certificate: Path
+) -> None:
+    make_manifest(tmp_path / "shop", 60)
+    with Gallery.create(tmp_path / "gallery", bundles["cloud"]) as gallery:
+        gallery.admit(certificate)
+    subprocess.run(
+        command(tmp_path, bundles["cloud"], "--workers", "0"),
+        capture_output=True,
+        timeout=300,
+        check=True,
+    )
+    (tmp_path / "shop" / "photos" / "00011.png").unlink()
+    where = ["--sources", str(tmp_path / "shop"), "--batch", "5", "--json"]
+    start = [sys.executable, "-m", "samespace", "upgrade", "run", str(tmp_path / "gallery")]
+    start += ["--bundle", str(bundles["edge"]), *where, "--ray", "--workers", "2"]
+    for limit, done in ((["--limit", "20"], 20), ([], 59)):
+        ran = subprocess.run([*start, *limit], capture_output=True, text=True, timeout=300)
+        assert ran.returncode == 0, ran.stderr
+        told = json.loads(ran.stdout)
+        # The one that is gone may be among the first twenty that were tried.
+        assert told["done"] + (len(told["unreadable"]) if limit else 0) == done
+    assert list(told["unreadable"]) == ["item-11"]
+    model = Embedder(bundles["edge"])
+    numbers = [n for n in range(60) if n != 11]
+    own = model.embed([tmp_path / "shop" / "photos" / f"{n:05}.png" for n in numbers])
+    with Gallery.open(tmp_path / "gallery") as gallery:
+        found = gallery.get([f"item-{n}" for n in numbers])
+    assert max(np.abs(r.vector - v).max() for r, v in zip(found, own, strict=True)) < 1e-5

@@ -126,6 +126,12 @@ def test_processes_end_with_the_pool_and_with_the_one_who_started_them(
         assert not [c for c in children if c.is_running() and c.status() != "zombie"]
 
 
+def test_no_process_is_started_for_batches_of_nothing(cloud: Embedder) -> None:
+    with ProcessPool(cloud, 2) as pool:
+        assert list(pool.run([("a", []), ("b", [])])) == [("a", []), ("b", [])]
+        assert not [c for c in psutil.Process().children() if "samespace.pool" in c.cmdline()]
+
+
 def test_what_the_batches_raise_is_raised(cloud: Embedder, photos: list[str]) -> None:
     def batches() -> Iterator[tuple[int, list[str]]]:
         yield 0, photos[:1]

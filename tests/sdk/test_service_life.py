@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -18,8 +18,10 @@ import psutil
 import pytest
 
 from samespace import Client, Embedder, Gallery
+from samespace.cli._root import run as samespace
+from samespace.gallery import GivenVectors
 from tests.sdk.conftest import MakeGallery
-from tests.sdk.service_process import COMMAND, Running, new_key, serving, start
+from tests.sdk.service_process import Running, new_key, serving, start
 from tests.sdk.test_gallery import vectors
 from tests.sdk.test_service import ADD, maker, refused, well
 
@@ -136,6 +138,7 @@ def test_a_bundle_is_downloaded_by_readers(
 def small(make_gallery: MakeGallery, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("small")
     options = ["--concurrency", 2, "--body-timeout", 15, "--request-timeout", 5]
+    options += ["--head-timeout", 1, "--connections", 20, "--canary-every", 0.3, "--rate", 0]
     with serving(make_gallery(folder / "shop"), folder / "log", *options) as running:
         yield running
 
@@ -153,23 +156,128 @@ def test_over_the_bound_of_work_is_a_429_too(small: Running) -> None:
     well(small)
 
 
+def connected(service: Running, sent: bytes = b"") -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", service.port))
+    connection.settimeout(20)
+    connection.sendall(sent)
+    return connection
+
+
+def test_slow_heads_are_cut_off(small: Running) -> None:
+    """Many clients that trickle the first lines of a request: others are served meanwhile."""
+    slow = [connected(small, b"GET /v1/stats HTTP/1.1\r\nhost: loc") for _ in range(10)]
+    for _ in range(8):
+        well(small)
+        for connection in slow:
+            with contextlib.suppress(OSError):
+                connection.sendall(b"a")
+        time.sleep(0.3)
+    for connection in slow:
+        with contextlib.suppress(ConnectionResetError):
+            assert connection.recv(100) == b"", "closed without a word: there was no request"
+        connection.close()
+    well(small)
+
+
+def test_one_connection_too_many_is_told(small: Running) -> None:
+    idle = [connected(small) for _ in range(20)]
+    time.sleep(0.2)
+    answer = small.ask("GET", "/healthz")
+    refused(answer, 429, "too-much-at-once", "20 connections")
+    assert answer.headers["retry-after"] == "1"
+    for connection in idle:
+        assert connection.recv(100) == b"", "a connection that is not used is closed"
+        connection.close()
+    well(small)
+    assert 'refusals_total{reason="too-much-at-once"}' in small.ask("GET", "/metrics").text
+
+
+def test_who_takes_no_answer_is_cut_off(small: Running) -> None:
+    """Asks on and on and never reads, until no more fits into any buffer."""
+    greedy = connected(small)
+    requests = b"GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n" * 100_000
+    before = psutil.Process(small.process.pid).memory_info().rss
+    with pytest.raises((ConnectionResetError, BrokenPipeError)):
+        greedy.sendall(requests)
+    greedy.close()
+    assert psutil.Process(small.process.pid).memory_info().rss - before < 64 * 2**20
+    well(small)
+
+
+def test_an_upgrade_that_another_process_runs_is_told_of(
+    small: Running, cloud: Embedder, bundles: dict[str, Path]
+) -> None:
+    """From half way to its commit, by the service, its metrics and the client alike."""
+    edge = Embedder(bundles["edge"])
+
+    def told(share: float) -> bool:
+        with Client(small.url) as client:
+            status = client.upgrade_status()
+            text = small.ask("GET", "/metrics").text
+            line = f"samespace_backfilled_share {share}\n"
+            return status == gallery.upgrade.status() and line in text
+
+    def soon(share: float) -> None:
+        ended = time.monotonic() + 30
+        while not told(share) and time.monotonic() < ended:
+            time.sleep(0.1)
+        assert told(share)
+
+    with Gallery.open(small.process.args[4]) as gallery:  # type: ignore[index]
+        ids = sorted(r.id for r in gallery.sample(100))
+        soon(1.0)
+        new = GivenVectors(edge.identity, ids, vectors(len(ids), seed=7))
+        gallery.upgrade.run(new, limit=len(ids) // 4)
+        soon(0.25)
+        state = small.ask("GET", "/v1/upgrade").json()["upgrade"]
+        assert (state["state"], state["items"]) == ("running", len(ids))
+        assert state["target"] == edge.identity.to_json()
+        moved = next(r for r in gallery.get(ids) if r.model == edge.identity)
+        with Client(small.url) as client:
+            for model in (cloud, edge):
+                found = client.search(vectors=moved.vector[None], model=model, k=1)[0][0]
+                assert (found.id, round(found.score, 5)) == (moved.id, 1.0)
+        gallery.upgrade.run(new)
+        gallery.upgrade.commit()
+        soon(1.0)
+        assert small.ask("GET", "/v1/upgrade").json()["upgrade"]["state"] == "committed"
+        counts = {
+            m["model"]["name"]: m["items"] for m in small.ask("GET", "/v1/stats").json()["by_model"]
+        }
+        assert counts == {"cloud": 0, "edge": len(ids)}
+        gallery.upgrade.rollback()
+        soon(1.0)
+
+
 def test_without_keys_other_sites_pages_are_refused(small: Running) -> None:
     for headers in ({"origin": "https://evil.example"}, {"host": "evil.example"}):
         refused(small.ask("GET", "/v1/stats", headers=headers), 403, "foreign-page", "localhost")
     well(small)
 
 
-def test_the_door_is_not_left_open(make_gallery: MakeGallery, tmp_path: Path) -> None:
+def test_the_door_is_not_left_open(
+    make_gallery: MakeGallery, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shop = make_gallery(tmp_path / "shop")
     for options, words in (
         (["--host", "0.0.0.0"], "samespace serve keys add"),
         (["--bundle", "nowhere"], "nowhere"),
         (["--workers", "0"], "workers has to be 1 or more"),
     ):
-        words_of = [*COMMAND, "serve", str(shop), "--port", "0", *options]
-        done = subprocess.run(words_of, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 3
-        assert words in " ".join(done.stderr.split())
+        assert samespace(["serve", str(shop), "--port", "0", *options]) == 3
+        assert words in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_gallery_in_a_server_has_its_keys_elsewhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere = "milvus://127.0.0.1:1/shop"
+    adding = ["serve", "keys", "add", elsewhere, "--name", "x"]
+    for refused_ in (adding, ["serve", elsewhere, "--host", "0.0.0.0"]):
+        assert samespace(refused_) == 3
+        assert "with --keys" in " ".join(capsys.readouterr().err.split())
+    assert samespace([*adding, "--keys", str(tmp_path / "keys")]) == 0
+    assert capsys.readouterr().out.startswith("sks_")
 
 
 def test_a_revoked_key_is_out_within_a_second(make_gallery: MakeGallery, tmp_path: Path) -> None:
@@ -178,8 +286,7 @@ def test_a_revoked_key_is_out_within_a_second(make_gallery: MakeGallery, tmp_pat
     options = ["--request-timeout", 0.0001]
     with serving(shop, tmp_path / "log", *options, key=key) as service:
         refused(service.ask("GET", "/v1/stats"), 504, "request-timeout", "0.0001 s")
-        words = [*COMMAND, "serve", "keys", "revoke", str(shop), "phone"]
-        subprocess.run(words, check=True, capture_output=True)
+        assert samespace(["serve", "keys", "revoke", str(shop), "phone"]) == 0
         time.sleep(1.1)
         refused(service.ask("GET", "/v1/stats"), 401, "no-key")
         assert service.ask("GET", "/readyz").status_code == 200
@@ -188,20 +295,29 @@ def test_a_revoked_key_is_out_within_a_second(make_gallery: MakeGallery, tmp_pat
 # stopped and killed
 
 
-def test_what_runs_is_finished_before_it_stops(make_gallery: MakeGallery, tmp_path: Path) -> None:
-    with serving(make_gallery(tmp_path / "shop"), tmp_path / "log") as service:
-        connection, rest = slow_request(service, GET_ONE, "/v1/items/get")
-        time.sleep(0.3)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_runs_is_finished_before_it_stops(
+    make_gallery: MakeGallery, tmp_path: Path, workers: int
+) -> None:
+    options = ["--workers", workers, "--rate", 0]
+    with serving(make_gallery(tmp_path / "shop"), tmp_path / "log", *options) as service:
+        held = [slow_request(service, GET_ONE, "/v1/items/get") for _ in range(4 * workers)]
+        time.sleep(0.5)
+        serve = service.workers()
         service.process.send_signal(signal.SIGTERM)
         time.sleep(0.5)
+        assert service.process.poll() is None, "it waits"
+        for connection, rest in held:
+            connection.sendall(rest)
+            assert answer_of(connection).startswith(b"HTTP/1.1 200")
+            connection.close()
+        assert service.process.wait(20) == 0
+        assert not psutil.wait_procs(serve, 5)[1]
         with pytest.raises(httpx.TransportError):
             httpx.get(f"{service.url}/healthz")
-        assert service.process.poll() is None, "it waits"
-        connection.sendall(rest)
-        assert answer_of(connection).startswith(b"HTTP/1.1 200")
-        assert service.process.wait(20) == 0
-        assert service.lines()[-1]["event"] != "error"
-        connection.close()
+        events = [line["event"] for line in service.lines()]
+        assert events.count("closed") == workers
+        assert "error" not in events
 
 
 class Writers:
@@ -217,7 +333,8 @@ class Writers:
 
     def _write(self, number: int) -> None:
         n = 0
-        with httpx.Client(base_url=self._service.url, timeout=20) as client:
+        service = self._service
+        with httpx.Client(base_url=service.url, headers=service.headers, timeout=20) as client:
             while not self._over.is_set():
                 id_, seed = f"{self._first}-{number}-{n}", number * 100_000 + n
                 n += 1
@@ -299,7 +416,7 @@ def killed_workers(path: Path, log: Path, cloud: Embedder, rounds: int) -> None:
 def test_a_killed_service_loses_nothing(
     make_gallery: MakeGallery, tmp_path: Path, cloud: Embedder
 ) -> None:
-    killed_service(make_gallery(tmp_path / "shop"), tmp_path / "log", cloud, rounds=2)
+    killed_service(make_gallery(tmp_path / "shop"), tmp_path / "log", cloud, rounds=1)
 
 
 def test_a_killed_worker_loses_nothing(
@@ -318,6 +435,7 @@ def test_killed_many_times(
     killed_workers(path, tmp_path / "log", cloud, rounds)
 
 
+@pytest.mark.slow
 def test_workers_go_when_their_parent_is_killed(
     make_gallery: MakeGallery, tmp_path: Path, cloud: Embedder
 ) -> None:

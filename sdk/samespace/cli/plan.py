@@ -27,7 +27,7 @@ def plan() -> None:
 @click.option("--dim", type=int, help="Width of the vectors; the bundle's where one is named.")
 @click.option("--bundle", help="Bundle of the cloud model: its speed is measured on --images.")
 @click.option("--images", help="Folder of pictures like yours, for --bundle.")
-@click.option("--rate", type=float, help="Pictures a second of one worker, measured elsewhere.")
+@click.option("--rate", type=float, help="Pictures a second of one worker, measured.")
 @click.option("--workers", default=1, show_default=True, help="How many embed at once.")
 @click.option(
     "--memory-gib", default=16.0, show_default=True, help="Memory of one machine, in GiB."
@@ -73,9 +73,9 @@ def capacity(
         workers=workers,
     )
     if as_json:
-        print_json({**dataclasses.asdict(found), "rate": rate, "workers": workers})
+        print_json(dataclasses.asdict(found))
         return
-    _print(found, rate, workers)
+    _print(found)
 
 
 def _measured(embedder: Embedder, folder: Path) -> float:
@@ -98,24 +98,33 @@ def _measured(embedder: Embedder, folder: Path) -> float:
     return done / (time.perf_counter() - start)
 
 
-def _print(found: CapacityPlan, rate: float | None, workers: int) -> None:
+def _print(found: CapacityPlan) -> None:
     print_table(
-        ["store", "memory, GiB", "disk, GiB", "disk while upgraded, GiB", "machines"],
+        [
+            "store",
+            "memory, GiB",
+            "disk, GiB",
+            "disk while upgraded, GiB",
+            "shards, one a machine",
+            "backfill, hours",
+        ],
         [
             [
                 need.where,
                 f"{need.memory_gib:,.1f}",
                 f"{need.disk_gib:,.1f}",
                 f"{need.upgrade_disk_gib:,.1f}",
-                need.machines,
+                need.shards if need.fits else "does not fit",
+                "not measured" if need.backfill_hours is None else f"{need.backfill_hours:,.1f}",
             ]
             for need in found.needs
         ],
         title=f"{found.items:,} items, {found.dim}-d",
     )
-    if found.embedding_hours is not None:
-        click.echo(
-            f"Embedding all of them once: {found.embedding_hours:,.1f} hours at {rate:,.1f} "
-            f"pictures a second and worker, {workers} at work."
-        )
+    click.echo(
+        f"Embedding all of them once: {found.embedding_hours:,.1f} hours at {found.rate:,.1f} "
+        f"pictures a second and worker, {found.workers} at work. That rate is {found.rate_of}."
+    )
+    if found.rate_of != "given":
+        click.echo("Yours is another: name it with --rate, or have it measured with --bundle.")
     click.echo(found.advice)

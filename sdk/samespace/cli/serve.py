@@ -46,11 +46,15 @@ def serve() -> None:
 @click.option("--burst", type=int, help="Requests at once after a pause.  [200]")
 @click.option("--concurrency", type=int, help="Requests that a worker holds.  [64]")
 @click.option("--threads", type=int, help="Requests that a worker works on.  [4]")
+@click.option("--connections", type=int, help="Connections that a worker serves.  [500]")
 @click.option("--max-body", type=int, help="Largest body, in bytes.  [16 MiB]")
 @click.option("--max-pixels", type=int, help="Largest picture, in pixels.  [25,000,000]")
 @click.option("--max-batch", type=int, help="Most vectors, pictures or ids at once.  [256]")
+@click.option("--max-hits", type=int, help="Most hits at once: queries times k.  [20,000]")
 @click.option("--body-timeout", type=float, help="Seconds for a body to arrive.  [10]")
 @click.option("--request-timeout", type=float, help="Seconds for the work.  [30]")
+@click.option("--head-timeout", type=float, help="Seconds for a head to arrive.  [10]")
+@click.option("--busy-timeout", type=float, help="Seconds to wait for another writer.  [10]")
 @click.option("--canary-every", type=float, help="Seconds between recall canaries.  [300]")
 def run(
     gallery: str,
@@ -61,7 +65,9 @@ def run(
     workers: int,
     **settings: Any,
 ) -> None:
-    """Serve GALLERY over HTTP until SIGTERM; `serve keys` manages who may ask.
+    """Serve GALLERY (a folder, or milvus://host/NAME) over HTTP until SIGTERM.
+
+    `serve keys` manages who may ask.
 
     Logs are JSON lines on stderr. On any address but this machine's own, keys are needed.
 
@@ -171,8 +177,10 @@ def revoke(gallery: str, name: str, file: str | None, as_json: bool) -> None:
 
 def _path(gallery: str, file: str | None) -> Path:
     from samespace.gallery._store import DATABASE
-    from samespace.service._config import KEYS_FILE
+    from samespace.service._config import KEYS_FILE, is_in_a_server
 
+    if file is None and is_in_a_server(gallery):
+        raise ConfigError(f"{gallery} has no folder for keys; name their file with --keys")
     if file is None and not (Path(gallery) / DATABASE).exists():
         raise ConfigError(f"there is no gallery at {gallery}; name it, or a file with --keys")
     return Path(file) if file else Path(gallery) / KEYS_FILE

@@ -22,7 +22,7 @@ from samespace.gallery import (
     UpgradeStatus,
 )
 from samespace.gallery._export import read_export
-from samespace.indexing import PooledPictures
+from samespace.indexing import PooledPictures, noted_sources
 from samespace.verification import Report
 from samespace_edge import Adapter, Embedder
 
@@ -33,7 +33,11 @@ _SHOWN = 10
 def _what_with(command: _Command) -> _Command:
     """Options that say from what items are embedded again, and in which order."""
     for option in (
-        click.option("--workers", default=1, show_default=True, help="Processes that embed."),
+        click.option(
+            "--ray-address", help="Of a Ray cluster, or 'auto'; by default this machine alone."
+        ),
+        click.option("--ray", is_flag=True, help="Embed through Ray Data (extra: ray)."),
+        click.option("--workers", type=int, help="Processes; by default 1, with --ray one a CPU."),
         click.option("--column", help="Payload field of numbers, for --order column."),
         click.option("--label", default="label", show_default=True, help="Payload field."),
         click.option(
@@ -45,6 +49,11 @@ def _what_with(command: _Command) -> _Command:
         ),
         click.option(
             "--vectors", type=click.Path(path_type=Path), help="New vectors, as 'gallery export'."
+        ),
+        click.option(
+            "--sources",
+            help="Folder or URL of the manifest that 'samespace index' read: pictures are found by "
+            "what it noted of every item.",
         ),
         click.option("--images", help="Folder that ids are paths in."),
         click.option("--data", help="Dataset whose pictures' paths are the ids."),
@@ -112,6 +121,7 @@ def run(
     \b
     Example:
       samespace upgrade run shop --bundle new.bundle --images photos --order farthest --workers 8
+      samespace upgrade run shop --bundle new.bundle --sources s3://photos --ray --ray-address auto
     """
     if dry_run:
         return int(context.invoke(plan, path=path, report=None, as_json=as_json, **options))
@@ -237,18 +247,24 @@ def _originals(
     order: str,
     label: str,
     column: str | None,
-    workers: int,
+    workers: int | None,
+    sources: str | None,
+    ray: bool,
+    ray_address: str | None,
 ) -> tuple[Pictures | GivenVectors, UpgradeOrder]:
-    if sum(x is not None for x in (data, images, vectors)) != 1:
-        raise click.UsageError("name one of --data, --images and --vectors")
+    if sum(x is not None for x in (data, images, sources, vectors)) != 1:
+        raise click.UsageError("name one of --data, --images, --sources and --vectors")
     by = UpgradeOrder(order, label, column)
     embedder = Embedder(bundle)
     if vectors is not None:
         return GivenVectors(embedder.identity, *read_export(vectors)), by
-    where: Dataset | str = Dataset.open(data) if data is not None else str(images)
-    if workers == 1:
+    where: Any = images if data is None else Dataset.open(data)
+    if sources is not None:
+        where = noted_sources(sources)
+    elif workers in (None, 1) and not ray and ray_address is None:
         return Pictures(embedder, where), by
-    return PooledPictures(embedder, where, workers=workers), by
+    pool: dict[str, Any] = {"workers": workers, "ray": ray, "ray_address": ray_address}
+    return PooledPictures(embedder, where, **pool), by
 
 
 def _say(as_json: bool, value: dict[str, Any], text: str) -> None:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, TypeAlias
-from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,7 @@ from samespace_edge import (
     ImageSource,
     InvalidVectorError,
     ModelIdentity,
+    UnknownIdError,
 )
 
 Vectors = NDArray[np.float32]
@@ -41,10 +41,10 @@ class Client:
         url: the service's, such as `http://localhost:8000`.
         key: API key, where it asks for one.
         timeout: seconds to wait for each answer.
-        retries: how often a request is made again, with longer and longer pauses. One that could
-            not be sent, or that the service had no room for, always is; one that was sent and had
-            no answer only if making it twice does no harm: `delete`, and `add` without `replace`,
-            are not.
+        retries: how often a request is made again, with longer and longer pauses, or after the
+            one that the service asks for. One that could not be sent, or that the service had no
+            room for, always is; one that was sent and had no answer only if making it twice does
+            no harm: `delete`, and `add` without `replace`, are not.
 
     Safe to use from several threads. Beside the errors of `Gallery`, every call raises
     `KeyRefusedError`, `ServiceBusyError` (over the limits, retries and all),
@@ -123,8 +123,8 @@ class Client:
             answer = self._http.ask(
                 "POST",
                 "/v1/search/vectors",
-                params={**params, **_maker(model)},
-                content=np.ascontiguousarray(made, "<f4").tobytes(),
+                params={**params, **_maker(model), "rows": len(made)},
+                content=_bytes(made),
                 headers={"content-type": "application/octet-stream"},
             )
         return result_of(answer, payloads)
@@ -137,9 +137,9 @@ class Client:
         vectors: Vectors | None = None,
         images: Sequence[ImageSource] | None = None,
         payloads: Sequence[Any] | None = None,
-        replace: bool = True,
+        replace: bool = False,
     ) -> None:
-        """Add items, or replace those that are there; when it returns they are on the disk.
+        """Add items, all of them or none; when it returns they are on the disk.
 
         Args:
             ids: an id for every item.
@@ -148,7 +148,8 @@ class Client:
             vectors: (N, D); or
             images: the pictures.
             payloads: what JSON can hold, for every item.
-            replace: False to be refused with `DuplicateIdError` where an id is there already.
+            replace: whether items that are there already make room. Then the call may be made
+                twice, so it is made again where no answer came.
         """
         made = self._vectors(model, vectors, images)
         params: dict[str, Any] = {"replace": replace}
@@ -190,10 +191,8 @@ class Client:
         return [record_of(value) for value in answer["items"]]
 
     def __contains__(self, id_: str) -> bool:
-        from samespace_edge import UnknownIdError
-
         try:
-            self._http.ask("GET", f"/v1/items/{quote(id_, safe='')}")
+            self._http.ask("POST", "/v1/items/get", json={"ids": [id_]})
         except UnknownIdError:
             return False
         return True
@@ -254,6 +253,11 @@ def _name(model: Maker | str | None) -> str | None:
 
 def _files(images: Sequence[ImageSource]) -> list[tuple[str, tuple[str, bytes]]]:
     return [("image", (f"{i}", encoded(image))) for i, image in enumerate(images)]
+
+
+def _bytes(vectors: NDArray[np.floating[Any]]) -> bytes:
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as such
+        return vectors.astype("<f4").tobytes()
 
 
 def _json(value: Any) -> bytes:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from samespace._reasons import REASONS
@@ -19,8 +22,11 @@ from samespace_edge import (
 
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 5.0
+_LONGEST_ASKED = 60.0
 _NOTHING_WAS_DONE = (429, 503)
 _PERHAPS_DONE = (502, 504)
+_PERHAPS_IN_PART = "gallery-busy"  # what a server of galleries did not answer in time
+_KEY = re.compile(r"[!-~]+")
 
 
 class Http:
@@ -40,11 +46,16 @@ class Http:
             raise ConfigError('the client needs httpx: pip install "samespace[client]"') from None
         if retries < 0 or not timeout > 0:
             raise ConfigError(f"retries {retries} and timeout {timeout} cannot be used")
+        if key and not _KEY.fullmatch(key):
+            raise ConfigError("a key is printable and has no spaces; this one is not a key")
         headers = {"authorization": f"Bearer {key}"} if key else {}
         try:
-            self._client = httpx.Client(base_url=url, headers=headers, timeout=timeout)
-        except (httpx.InvalidURL, UnicodeError) as error:
-            raise ConfigError(f"cannot use the address {url!r} with this key: {error}") from None
+            address = httpx.URL(url)
+            if address.scheme not in ("http", "https") or not address.host:
+                raise ValueError("it reads http://HOST:PORT or https://HOST")
+        except (httpx.InvalidURL, ValueError) as error:
+            raise ConfigError(f"cannot use the address {url!r}: {error}") from None
+        self._client = httpx.Client(base_url=address, headers=headers, timeout=timeout)
         # Of these, the request never left.
         self._unsent = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
         self._lost = httpx.TransportError
@@ -84,22 +95,40 @@ class Http:
                 if is_last or not (again or isinstance(error, self._unsent)):
                     raise ServiceUnreachableError(
                         f"{self._url} did not answer {method} {path}: "
-                        f"{error or type(error).__name__}"
+                        f"{str(error) or type(error).__name__}. Is the service running there?"
                     ) from None
                 time.sleep(wait)
                 continue
             status = answer.status_code
             if status < 400:
                 return _json(answer)
-            may = status in _NOTHING_WAS_DONE or (again and status in _PERHAPS_DONE)
-            if is_last or not may:
-                raise _error(status, _json(answer))
+            told = _json(answer)
+            if is_last or not _may_again(status, told, again):
+                raise _error(status, told)
             time.sleep(max(wait, _pause(answer.headers.get("retry-after"))))
         raise AssertionError("unreachable")
 
 
+def _may_again(status: int, told: Any, again: bool) -> bool:
+    if again:
+        return status in (*_NOTHING_WAS_DONE, *_PERHAPS_DONE)
+    word = told.get("reason") if isinstance(told, dict) else None
+    return status in _NOTHING_WAS_DONE and word != _PERHAPS_IN_PART
+
+
 def _pause(text: str | None) -> float:
-    return min(float(text), 60.0) if text and text.isdigit() else 0.0
+    """Seconds that `retry-after` asks for, a minute at most; it may be a date."""
+    if not text:
+        return 0.0
+    try:
+        asked = float(text) if text.isdigit() else _until(parsedate_to_datetime(text))
+    except ValueError:
+        return 0.0
+    return min(max(asked, 0.0), _LONGEST_ASKED)
+
+
+def _until(moment: datetime) -> float:
+    return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - time.time()
 
 
 def _json(answer: Any) -> Any:

@@ -30,9 +30,14 @@ def backup_gallery(path: str | Path, out: str | Path) -> int:
 
     Returns: how many items it holds.
 
-    Raises `GalleryError` where `out` is there already or `path` holds no gallery,
+    Raises `GalleryError` where `out` is there already or `path` holds no gallery in a folder,
     `GalleryDamagedError` where what was copied is not what was written, `GalleryStorageError`.
     """
+    for place in map(str, (path, out)):
+        if "://" in place:
+            raise GalleryError(
+                f"{place} is no folder: a gallery in Milvus is copied by Milvus's own backup"
+            )
     source, out = Path(path), Path(out)
     if not (source / DATABASE).exists():
         raise GalleryError(f"there is no gallery at {source}: it has no {DATABASE}")

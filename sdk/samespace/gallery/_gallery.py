@@ -560,6 +560,8 @@ class Gallery(abc.ABC):
         """
         if k < 1:
             raise ConfigError(f"k has to be 1 or more, not {k}")
+        if probes < 1:
+            raise ConfigError(f"probes has to be 1 or more, not {probes}")
         number = self._number_of(identity_of(model))
         if width is not None:
             if corrected:

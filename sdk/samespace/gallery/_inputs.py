@@ -23,6 +23,7 @@ from samespace_edge import (
 Vectors = NDArray[np.float32]
 
 _SHOWN = 5
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False)  # dumps would make one every time
 
 
 def identity_of(model: Embedder | Bundle | ModelIdentity | str | Path) -> ModelIdentity:
@@ -63,10 +64,7 @@ def payload_texts(payloads: Sequence[Any] | None, count: int) -> list[str | None
     if len(payloads) != count:
         raise ConfigError(f"{len(payloads)} payloads for {count} items")
     try:
-        return [
-            None if p is None else json.dumps(p, ensure_ascii=False, allow_nan=False)
-            for p in payloads
-        ]
+        return [None if p is None else _JSON.encode(p) for p in payloads]
     except (TypeError, ValueError) as error:
         raise ConfigError(f"a payload has to be what JSON can hold: {error}") from None
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from samespace_edge import (
 )
 from samespace_edge._image import ImageSource
 
+_T = TypeVar("_T")
 Vectors = NDArray[np.float32]
 Made = Vectors | str
 """The new vector (D,) of an item, or why there is none."""
@@ -51,6 +52,21 @@ class Originals(Protocol):
 
     def make(self, items: Sequence[tuple[str, Any]]) -> list[Made]:
         """New vectors of items (id, payload), or why one cannot be made."""
+
+
+@runtime_checkable
+class StreamedOriginals(Originals, Protocol):
+    """Originals that embed many batches side by side."""
+
+    def each(
+        self, batches: Iterable[tuple[_T, Sequence[tuple[str, Any]]]]
+    ) -> Iterator[tuple[_T, list[Made]]]:
+        """As `make` for every batch, in the order in which they are done.
+
+        Args:
+            batches: pairs of anything, by which a batch is known again, and its items. They may be
+                iterated over in another thread.
+        """
 
 
 class Pictures:
@@ -96,6 +112,13 @@ class Pictures:
 
     def make(self, items: Sequence[tuple[str, Any]]) -> list[Made]:
         """See `Originals.make`."""
+        sources, reasons = self._found(items)
+        return _merged(sources, reasons, self._embedded([s for s in sources if s is not None]))
+
+    def _found(
+        self, items: Sequence[tuple[str, Any]]
+    ) -> tuple[list[ImageSource | None], dict[int, str]]:
+        """The picture of every item, and by place why there is none."""
         sources: list[ImageSource | None] = []
         reasons: dict[int, str] = {}
         for place, (id_, payload) in enumerate(items):
@@ -107,8 +130,7 @@ class Pictures:
             if source is None:
                 reasons.setdefault(place, _GONE)
             sources.append(source)
-        made = self._embedded([s for s in sources if s is not None])
-        return [reasons[i] if s is None else next(made) for i, s in enumerate(sources)]
+        return sources, reasons
 
     def _embedded(self, sources: list[ImageSource]) -> Iterator[Made]:
         if self._pool is None:
@@ -122,6 +144,14 @@ class Pictures:
                 "a process that embeds pictures died, perhaps for want of memory; what is done is "
                 "kept: run the upgrade again, with fewer workers"
             ) from None
+
+
+def _merged(
+    sources: Sequence[ImageSource | None], reasons: Mapping[int, str], made: Iterable[Made]
+) -> list[Made]:
+    """What was made of the pictures that there are, and the reasons of the others."""
+    left = iter(made)
+    return [reasons[i] if s is None else next(left) for i, s in enumerate(sources)]
 
 
 class GivenVectors:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from samespace.gallery._hubs import Progress, silent
 from samespace.gallery._inputs import loads, unit_vectors
-from samespace.gallery._originals import Made, Originals
+from samespace.gallery._originals import Made, Originals, StreamedOriginals
 from samespace.gallery._protocols import WaitingRow
 from samespace.gallery._upgrade_order import UpgradeOrder
 from samespace.gallery._upgrade_store import COMMITTED, ROLLING, RUNNING, Counts, Stored
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 BATCH = 64
 """Items that are embedded, and then stored in one transaction."""
+
+Following = Callable[[int, Any, int], tuple[Any, list[WaitingRow]]]
+"""From target, place and count to the next place, and the rows until there."""
 
 _SAMPLE = 32
 _ROW_BYTES = 48  # of an old vector that is kept: key, model, checksum, SQLite's own
@@ -251,26 +255,34 @@ class Upgrade:
         with gallery._lock:
             counts = self._stored.counts(target.target)
         total, done = counts.items, counts.done + len(counts.unreadable)
-        left = limit
         progress("embed again", done, total)
-        for waiting in self._batches(target.target, batch):
-            some = waiting if left is None else waiting[:left]
-            if not some:
-                return
-            made = originals.make([(id_, loads(text)) for _, id_, text, _ in some])
-            good, failed = self._sorted_out(some, made)
-            with gallery._lock:
-                with gallery._store.writing():
-                    if self._stored.current() != target:
-                        raise GalleryError(
-                            f"the upgrade of gallery {gallery.name!r} was ended meanwhile"
-                        )
-                    self._stored.replace(target, good)
-                    self._stored.set_aside(failed)
-                gallery._changed()
-            done += len(some)
-            left = None if left is None else left - len(some)
-            progress("embed again", min(done, total), total)
+        tried = 0
+        # First what the queue says, then what came or was changed since it was made. All of the one
+        # is stored before the other begins, which asks for what is still waiting.
+        for following in (self._stored.waiting, self._stored.unqueued):
+            left = None if limit is None else limit - tried
+            batches = self._batches(following, target.target, batch, left)
+            with closing(_each(originals, batches)) as pairs:
+                for some, made in pairs:
+                    self._store_batch(target, some, made)
+                    tried += len(some)
+                    progress("embed again", min(done + tried, total), total)
+
+    def _store_batch(
+        self, target: Stored, items: Sequence[WaitingRow], made: Sequence[Made]
+    ) -> None:
+        """New vectors in place of the old ones, in one transaction."""
+        gallery = self._gallery
+        good, failed = self._sorted_out(items, made)
+        with gallery._lock:
+            with gallery._store.writing():
+                if self._stored.current() != target:
+                    raise GalleryError(
+                        f"the upgrade of gallery {gallery.name!r} was ended meanwhile"
+                    )
+                self._stored.replace(target, good)
+                self._stored.set_aside(failed)
+            gallery._changed()
 
     def _sorted_out(
         self, items: Sequence[WaitingRow], made: Sequence[Made]
@@ -289,16 +301,20 @@ class Upgrade:
             good.append((key, unit.tobytes()))
         return good, failed
 
-    def _batches(self, target: int, batch: int) -> Iterator[list[WaitingRow]]:
-        """First what the queue says, then what came or was changed since it was made."""
-        for following in (self._stored.waiting, self._stored.unqueued):
-            place: Any = None
-            while True:
-                with self._gallery._lock:
-                    place, rows = following(target, place, batch)
-                if not rows:
-                    break
-                yield rows
+    def _batches(
+        self, following: Following, target: int, batch: int, limit: int | None
+    ) -> Iterator[tuple[list[WaitingRow], list[tuple[str, Any]]]]:
+        """What is to be embedded: the rows, and their ids and payloads."""
+        place: Any = None
+        while limit is None or limit > 0:
+            with self._gallery._lock:
+                place, rows = following(target, place, batch)
+            if not rows:
+                return
+            if limit is not None:
+                rows = rows[:limit]
+                limit -= len(rows)
+            yield rows, [(id_, loads(text)) for _, id_, text, _ in rows]
 
     def _need(self) -> Stored:
         current = self._stored.current()
@@ -318,6 +334,17 @@ class Upgrade:
             unreadable=counts.unreadable,
             kept=counts.kept,
         )
+
+
+def _each(
+    originals: Originals, batches: Iterable[tuple[list[WaitingRow], Sequence[tuple[str, Any]]]]
+) -> Generator[tuple[list[WaitingRow], list[Made]]]:
+    """Every batch with what was made of it: side by side where the originals can do that."""
+    if isinstance(originals, StreamedOriginals):
+        yield from originals.each(batches)
+        return
+    for rows, items in batches:
+        yield rows, originals.make(items)
 
 
 def _same(one: ModelIdentity, other: ModelIdentity) -> bool:

@@ -6,7 +6,7 @@ IndexReport(48,112 added, 0 embedded again, 0 payloads, 1,888 were there, 3 set 
 
 from samespace.indexing._failures import Failure, read_failures
 from samespace.indexing._manifest import Manifest
-from samespace.indexing._pictures import PooledPictures
+from samespace.indexing._pictures import PooledPictures, noted_sources
 from samespace.indexing._run import IndexReport, index_pictures
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "Manifest",
     "PooledPictures",
     "index_pictures",
+    "noted_sources",
     "read_failures",
 ]

@@ -117,7 +117,8 @@ def _work(child: Child, todo: Queue[Any], done: Queue[Any], stop: threading.Even
                 _put(done, (_ENDED, None), stop)
                 return
             tag, sources = batch
-            _put(done, (_DONE, (tag, child.embed(sources))), stop)
+            made = child.embed(sources) if len(sources) else []  # for nothing, none is started
+            _put(done, (_DONE, (tag, made)), stop)
     except BaseException as error:
         _put(done, (_FAILED, error), stop)
 

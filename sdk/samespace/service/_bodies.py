@@ -47,23 +47,31 @@ def table(vectors: Sequence[Sequence[float]]) -> Vectors:
         return np.array(vectors, np.float64).astype(np.float32)
 
 
-def rows(body: bytes, width: int) -> Vectors:
+def floats(body: bytes, width: int, count: int | None) -> Vectors:
     """Little-endian float32 as an array (N, width); raises `DimensionError`."""
-    if not body or len(body) % (4 * width):
+    if not body or len(body) % (4 * width) or count not in (None, len(body) // (4 * width)):
         raise DimensionError(
-            f"vectors of {width} float32 numbers take {4 * width} bytes each; the body has "
-            f"{len(body)}"
+            f"{'' if count is None else f'{count} '}vectors of {width} float32 numbers take "
+            f"{4 * width} bytes each; the body has {len(body)}"
         )
     return np.frombuffer(body, "<f4").reshape(-1, width).astype(np.float32)
 
 
-async def query_vectors(request: Request, width: int) -> Vectors:
-    """The queries of a search (N, D), from JSON or binary."""
+async def query_vectors(request: Request, width: int, count: int | None) -> Vectors:
+    """The queries of a search (N, D), from JSON or binary.
+
+    Args:
+        width: of the vectors, D.
+        count: how many they are said to be, if it is said.
+    """
     kind = content_type(request, (JSON, BINARY))
     body = await request.body()
     if kind == BINARY:
-        return rows(body, width)
-    return table(QueryVectors.model_validate_json(body).vectors)
+        return floats(body, width, count)
+    made = table(QueryVectors.model_validate_json(body).vectors)
+    if count not in (None, len(made)):
+        raise DimensionError(f"the body has {len(made)} vectors, not {count}")
+    return made
 
 
 async def pictures(request: Request) -> list[bytes]:

@@ -14,12 +14,31 @@ KEYS_FILE = "service-keys.json"
 """Name of the file with the hashed keys, in the gallery's folder."""
 
 
+_AT_LEAST_ONE = (
+    "max_body",
+    "max_pixels",
+    "max_batch",
+    "max_hits",
+    "burst",
+    "concurrency",
+    "threads",
+    "connections",
+    "canary_queries",
+)
+_ABOVE_ZERO = ("body_timeout", "request_timeout", "canary_every", "head_timeout")
+
+
+def is_in_a_server(gallery: str) -> bool:
+    """Whether a gallery has no folder of its own."""
+    return gallery.startswith("milvus:")
+
+
 @dataclass(frozen=True)
 class ServiceConfig:
     """What a service serves, and its limits.
 
     Attributes:
-        gallery: the gallery's folder.
+        gallery: the gallery's folder; or `milvus://host:19530/NAME`.
         bundles: bundles that embed pictures here. Without a name in the request, pictures are
             embedded by the anchor's bundle if it is among them, else by the first.
         page: the bundle that browsers embed with; then there is a web page at `/`, and everybody
@@ -27,7 +46,8 @@ class ServiceConfig:
         images: folder in which an item's id is the path of its picture; the page shows them, to
             whoever may read.
         offers: bundles that whoever may read can download, to embed with them.
-        keys: file of the API keys; by default `service-keys.json` in the gallery's folder.
+        keys: file of the API keys; by default `service-keys.json` in the gallery's folder. A
+            gallery in Milvus has no folder, so there is no default.
         no_keys: serve everybody, whatever keys there are.
         is_local: whether only this machine can reach the service. Then, and without any key,
             requests that a browser makes for other sites' pages are refused.
@@ -39,6 +59,9 @@ class ServiceConfig:
         burst: requests that a key may make at once after a pause.
         concurrency: requests that one worker holds at a time, those that wait included.
         threads: requests that one worker works on at a time.
+        connections: connections that one worker serves at a time; requests on more are refused.
+        head_timeout: seconds within which a request's head has to arrive, and after which a
+            client that takes nothing of its answer is cut off; twice that at most.
         body_timeout: seconds within which a body has to arrive.
         request_timeout: seconds within which a request is answered once its body is there.
         busy_timeout: seconds that a write waits for another process's.
@@ -63,6 +86,8 @@ class ServiceConfig:
     burst: int = 200
     concurrency: int = 64
     threads: int = 4
+    connections: int = 500
+    head_timeout: float = 10.0
     body_timeout: float = 10.0
     request_timeout: float = 30.0
     busy_timeout: float = 10.0
@@ -71,21 +96,21 @@ class ServiceConfig:
     run_folder: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_body", "max_pixels", "max_batch", "max_hits", "burst", "concurrency"):
+        for name in _AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} has to be 1 or more, not {getattr(self, name)}")
-        for name in ("body_timeout", "request_timeout", "canary_every"):
+        for name in _ABOVE_ZERO:
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} has to be above 0 seconds, not {getattr(self, name)}")
-        if self.threads < 1 or self.rate < 0 or self.busy_timeout < 0 or self.canary_queries < 1:
-            raise ConfigError(
-                "threads and canary_queries have to be 1 or more, rate and busy_timeout 0 or more"
-            )
+        if self.rate < 0 or self.busy_timeout < 0:
+            raise ConfigError("rate and busy_timeout have to be 0 or more")
 
     @property
-    def keys_path(self) -> Path:
-        """Where the keys are."""
-        return Path(self.keys) if self.keys else Path(self.gallery) / KEYS_FILE
+    def keys_path(self) -> Path | None:
+        """Where the keys are; None for a gallery in a server, if no file was named."""
+        if self.keys:
+            return Path(self.keys)
+        return None if is_in_a_server(self.gallery) else Path(self.gallery) / KEYS_FILE
 
     @property
     def offered(self) -> tuple[str, ...]:

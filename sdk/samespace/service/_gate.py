@@ -15,6 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from samespace.service._body import Disconnected, discard_body, given, read_body
+from samespace.service._connections import FULL
 from samespace.service._keys import Key
 from samespace.service._log import say
 from samespace.service._problems import Refusal, problem, refusal_of
@@ -81,6 +82,12 @@ class Gate:
         service = self._service
         service.metrics.held.inc()
         try:
+            if FULL in scope:
+                raise Refusal(
+                    "too-much-at-once",
+                    f"a worker has {self._config.connections} connections at a time, and has them.",
+                    headers={"retry-after": "1", "connection": "close"},
+                )
             await self._pass(scope, headers, receive, sending, visit)
         except Disconnected:
             visit.status = _GONE

@@ -94,10 +94,11 @@ def revoke_key(path: Path, name: str) -> None:
 class KeyRing:
     """The keys of a running service; follows the file within a second.
 
-    Once there was a file, one that is empty, gone or malformed lets nobody in.
+    Once there was a file, one that is empty, gone or malformed lets nobody in. Without a path
+    there are no keys.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self._path = path
         self._keys: dict[str, Key] = {}
         self._stamp: tuple[int, ...] | None = None
@@ -120,7 +121,7 @@ class KeyRing:
 
     def _follow(self) -> None:
         now = time.monotonic()
-        if now < self._look_at:
+        if self._path is None or now < self._look_at:
             return
         self._look_at = now + _LOOK_AGAIN
         try:

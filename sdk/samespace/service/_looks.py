@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ from samespace.service._service import Service
 from samespace_edge import Bundle
 
 _FRESH = 2.0
+_PATIENCE = 5.0
 
 
 class Kept:
@@ -77,11 +79,16 @@ def health_routes(service: Service) -> APIRouter:
 
     @router.get("/readyz", response_model=State, responses={503: REFUSED[503]})
     async def readyz() -> Any:
-        """Whether the gallery is open and can be read."""
+        """Whether the gallery is open and can be read within a few seconds."""
         try:
-            await service.work(lambda: "readyz" in service.gallery)
+            async with asyncio.timeout(_PATIENCE):
+                await service.work(lambda: "readyz" in service.gallery)
         except Refusal:
             raise
+        except TimeoutError:
+            raise Refusal(
+                "not-ready", f"nothing could be read within {_PATIENCE:g} s: all threads are busy"
+            ) from None
         except Exception as error:
             raise Refusal("not-ready", f"the gallery cannot be read: {error}") from None
         return answer({"status": "ok"})

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 _MOST = 100_000  # of anything, before the service's own limits are looked at
+
+
+Id = Annotated[str, Field(min_length=1)]
 
 
 class _Strict(BaseModel):
@@ -22,7 +25,7 @@ class QueryVectors(_Strict):
 class AddVectors(_Strict):
     """Items with the vectors that a model made of them."""
 
-    ids: list[str] = Field(min_length=1, max_length=_MOST)
+    ids: list[Id] = Field(min_length=1, max_length=_MOST)
     vectors: list[list[float]] = Field(min_length=1, max_length=_MOST)
     payloads: list[Any] | None = None
 
@@ -30,7 +33,7 @@ class AddVectors(_Strict):
 class Ids(_Strict):
     """Ids of items."""
 
-    ids: list[str] = Field(min_length=1, max_length=_MOST)
+    ids: list[Id] = Field(min_length=1, max_length=_MOST)
 
 
 class Model(BaseModel):

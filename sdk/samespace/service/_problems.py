@@ -93,6 +93,10 @@ def answer_problems(app: FastAPI) -> None:
             raise error
         visit = request.scope["samespace.visit"]
         visit.reason = refusal.reason.word
+        if refusal.reason.word == "wrong-method":
+            # The framework only knows the methods of the first route that fits.
+            known = app.openapi()["paths"].get(visit.route, {})
+            refusal.headers["allow"] = ", ".join(sorted(m.upper() for m in known)) or "GET"
         return problem(refusal, visit.id)
 
     for kind in (

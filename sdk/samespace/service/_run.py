@@ -49,10 +49,12 @@ def serve(
     from samespace.service._connections import PatientProtocol
 
     is_local = _is_loopback(host)
-    if not is_local and not config.no_keys and not config.keys_path.exists():
+    keys = config.keys_path
+    if not is_local and not config.no_keys and (keys is None or not keys.exists()):
         raise ConfigError(
-            f"{host} can be reached from other machines, and there are no keys in "
-            f"{config.keys_path}. Make one with 'samespace serve keys add', or let everybody in "
+            f"{host} can be reached from other machines, and there are no keys"
+            f"{'' if keys is None else f' in {keys}'}. Make one with 'samespace serve keys add'"
+            f"{' and name its file with --keys' if keys is None else ''}, or let everybody in "
             "with --no-keys."
         )
     if workers < 1:
@@ -121,12 +123,16 @@ def _until_stopped() -> Iterator[None]:
 def worker_app() -> FastAPI:
     """The app of a worker, whose settings come in the environment."""
     from samespace.service._app import create_app
+    from samespace.service._connections import PatientProtocol
 
     parent = multiprocessing.parent_process()
     if parent is not None:
         # A parent that was killed cannot stop its workers, and they would keep the port.
         threading.Thread(target=_follow, args=(parent,), daemon=True).start()
-    return create_app(ServiceConfig.from_json(os.environ[_SETTINGS]))
+    config = ServiceConfig.from_json(os.environ[_SETTINGS])
+    PatientProtocol.head_seconds = config.head_timeout
+    PatientProtocol.most = config.connections
+    return create_app(config)
 
 
 def _follow(parent: multiprocessing.process.BaseProcess) -> None:

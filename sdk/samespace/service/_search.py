@@ -39,26 +39,43 @@ Corrected = Annotated[bool | None, Query(description="With or without the hub co
 Width = Annotated[
     int | None, Query(ge=2, le=65536, description="Search by the first numbers of every vector.")
 ]
+Rows = Annotated[
+    int | None,
+    Query(ge=1, description="How many vectors there are; then bodies of other sizes are refused."),
+]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Options:
     """How to search, as `Gallery.search` takes it."""
 
-    k: K = 10
-    where: Filter = None
-    exact: Exact = False
-    payloads: Payloads = True
-    probes: Probes = DEFAULT_PROBES
-    corrected: Corrected = None
-    width: Width = None
+    k: int
+    where: str | None
+    exact: bool
+    payloads: bool
+    probes: int
+    corrected: bool | None
+    width: int | None
 
     def given(self) -> dict[str, Any]:
         """Arguments of `Gallery.search`; raises `FilterError`."""
         return {**vars(self), "where": condition(self.where)}
 
 
-How = Annotated[Options, Depends()]
+async def options(
+    k: K = 10,
+    where: Filter = None,
+    exact: Exact = False,
+    payloads: Payloads = True,
+    probes: Probes = DEFAULT_PROBES,
+    corrected: Corrected = None,
+    width: Width = None,
+) -> Options:
+    """From the address; not a plain function, which FastAPI would call on a thread of its own."""
+    return Options(k, where, exact, payloads, probes, corrected, width)
+
+
+How = Annotated[Options, Depends(options)]
 PictureModel = Annotated[
     str | None, Query(description="Name or fingerprint of a model that runs here.")
 ]
@@ -93,13 +110,13 @@ def search_routes(service: Service) -> APIRouter:
     )
     async def search_by_pictures(request: Request, how: How, model: PictureModel = None) -> Any:
         """Find what looks like a picture: the body, or the fields `image` of a form."""
-        options, sent = how.given(), await pictures(request)
+        given, sent = how.given(), await pictures(request)
         require(len(sent), how.k)
 
         def act() -> Response:
             embedder = service.embedder(model)
             vectors = embedder.embed_pixels(np.stack(service.pixels(embedder, sent)))
-            return searched(vectors[:, : how.width], embedder.identity, options)
+            return searched(vectors[:, : how.width], embedder.identity, given)
 
         return await service.work(act)
 
@@ -114,18 +131,22 @@ def search_routes(service: Service) -> APIRouter:
         ),
     )
     async def search_by_vectors(
-        request: Request, how: How, fingerprint: Sha256, variant: Sha256 | None = None
+        request: Request,
+        how: How,
+        fingerprint: Sha256,
+        variant: Sha256 | None = None,
+        rows: Rows = None,
     ) -> Any:
         """Find what is near to vectors.
 
         `fingerprint` is that of the model that made them, `variant` the sha256 of the graph file;
         without it the model's only accepted file is meant.
         """
-        options = how.given()
-        vectors = await query_vectors(request, how.width or service.gallery.dim)
+        given = how.given()
+        vectors = await query_vectors(request, how.width or service.gallery.dim, rows)
         require(len(vectors), how.k)
         return await service.work(
-            lambda: searched(vectors, service.maker(fingerprint, variant), options)
+            lambda: searched(vectors, service.maker(fingerprint, variant), given)
         )
 
     return router

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from samespace_edge import ConfigError
@@ -88,6 +89,8 @@ class Address:
                 f"{url!r} is not the place of a gallery in Milvus; it reads "
                 "milvus://host:19530/NAME, NAME of letters, digits and underscores"
             )
+        if not 1 <= int(match["port"] or 19530) <= 65_535:
+            raise ConfigError(f"{url!r}: a port is a number from 1 to 65535")
         found = {v: environment.get(_ENV + v, "") for v in _VARIABLES}
         strange = {k for k in environment if k.startswith(_ENV)} - {_ENV + v for v in _VARIABLES}
         if strange:
@@ -118,10 +121,18 @@ class Address:
 def _options(found: Mapping[str, str]) -> dict[str, Any]:
     if found["TLS"] not in ("", "0", "1"):
         raise ConfigError(f"{_ENV}TLS is 0 or 1, not {found['TLS']!r}")
+    for variable in ("CA", "CERT", "KEY", "SERVER_NAME"):
+        if found[variable] and found["TLS"] != "1":
+            raise ConfigError(f"{_ENV}{variable} is for {_ENV}TLS=1")
+    if found["USER"] and not found["PASSWORD"]:
+        raise ConfigError(f"{_ENV}USER needs {_ENV}PASSWORD")
     if bool(found["CERT"]) != bool(found["KEY"]):
         raise ConfigError(f"{_ENV}CERT and {_ENV}KEY go together")
     if found["CERT"] and not found["CA"]:
         raise ConfigError(f"{_ENV}CERT needs {_ENV}CA, the authority that the server is checked by")
+    for variable in ("CA", "CERT", "KEY"):
+        if found[variable] and not Path(found[variable]).is_file():
+            raise ConfigError(f"{_ENV}{variable} is {found[variable]!r}, where there is no file")
     options: dict[str, Any] = {
         "user": found["USER"],
         "password": found["PASSWORD"],

@@ -19,6 +19,8 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from samespace.gallery._milvus._server import Server, quoted
 from samespace_edge import GalleryBusyError, GalleryDamagedError, GalleryError, canonical_json
 
@@ -102,7 +104,7 @@ def create_meta(server: Server, name: str) -> None:
 
 def no_vectors(server: Server, count: int) -> tuple[Any, Any]:
     """A column for collections that have no vectors: Milvus wants one."""
-    return server.types.FLOAT_VECTOR, [[0.0, 0.0]] * count
+    return server.types.FLOAT_VECTOR, np.zeros((count, 2), np.float32)
 
 
 def _create(
@@ -162,6 +164,28 @@ def target_of(server: Server, alias: str) -> str | None:
     return server.call(look)
 
 
+def is_plain(server: Server, name: str) -> bool:
+    """Whether there is a collection, and no alias, of this name."""
+    there = server.call(lambda timeout: server.client.has_collection(name, timeout=timeout))
+    return bool(there) and target_of(server, name) is None
+
+
+def claim(server: Server, alias: str, name: str) -> bool:
+    """Make a new alias stand for a collection; False where somebody else was quicker."""
+    try:
+        server.call(
+            lambda timeout: server.client.create_alias(
+                collection_name=name, alias=alias, timeout=timeout
+            )
+        )
+    except GalleryError:
+        # Done, or lost, by an earlier try whose answer did not come.
+        if (there := target_of(server, alias)) is None:
+            raise
+        return there == name
+    return True
+
+
 def point(server: Server, alias: str, name: str) -> None:
     """Make an alias stand for a collection, in one step."""
     there = target_of(server, alias)
@@ -169,6 +193,12 @@ def point(server: Server, alias: str, name: str) -> None:
     act = client.create_alias if there is None else client.alter_alias
     if there != name:
         server.call(lambda timeout: act(collection_name=name, alias=alias, timeout=timeout))
+
+
+def unpoint(server: Server, alias: str) -> None:
+    """Remove an alias, if it is there; the collection stays."""
+    if target_of(server, alias) is not None:
+        server.call(lambda timeout: server.client.drop_alias(alias, timeout=timeout))
 
 
 class Meta:

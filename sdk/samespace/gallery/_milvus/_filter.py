@@ -29,7 +29,8 @@ def _one(path: str, operator: str, value: Any) -> str:
     if operator == "exists":
         return f"exists {path}" if value else f"not exists {path}"
     if operator == "ne":
-        return f"exists {path} and not ({path} == {_literal(value)})"
+        # Without its own parentheses 'exists' takes all that follows.
+        return f"(exists {path}) and (not ({path} == {_literal(value)}))"
     if operator == "in":
         return _any_of(path, list(value))
     return f"{path} {_SIGNS[operator]} {_literal(value)}"
@@ -55,18 +56,4 @@ def _literal(value: Any) -> str:
 
 
 def _path(key: str) -> str:
-    return "payload" + "".join(f'["{_escaped(part)}"]' for part in key.split("."))
-
-
-def _escaped(part: str) -> str:
-    """A key as Milvus reads it: it only finds those beyond ASCII by their numbers."""
-    return "".join(
-        f"\\{c}"
-        if c == "\\"
-        else c
-        if " " <= c <= "~"
-        else f"\\u{ord(c):04x}"
-        if ord(c) < 0x10000
-        else f"\\U{ord(c):08x}"
-        for c in part
-    )
+    return "payload" + "".join(f"[{quoted(part)}]" for part in key.split("."))

@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,17 +21,21 @@ from samespace.gallery._milvus._address import Address
 from samespace.gallery._milvus._collections import LEASE, LEASE_SECONDS, take_lease
 from samespace.gallery._milvus._exact import nearest
 from samespace.gallery._milvus._filter import expression
+from samespace.gallery._milvus._items import Item, plain_payload
 from samespace.gallery._milvus._server import Server
-from samespace.gallery._milvus._store import Item, MilvusStore, plain_payload
+from samespace.gallery._milvus._store import MilvusStore
 from samespace.gallery._milvus._upgrades import MilvusUpgrades
 from samespace.gallery._values import SearchResult
-from samespace_edge import ConfigError, Fingerprint, GalleryError, ModelIdentity, SamespaceError
+from samespace_edge import Fingerprint, GalleryError, ModelIdentity, SamespaceError
 
 Vectors = NDArray[np.float32]
 
 MOST_HITS = 16_384  # Milvus's own limit, of hits and of queries in one call
 _QUERIES = 500  # in one call
 _EF = 4  # candidates per probe, so that the default looks at 128
+_FEW = 1000  # items that pass a filter, up to which each is looked at
+_COUNTED = 60.0  # seconds for which a count of what passes a filter is good enough
+_MOST_COUNTED = 1000
 
 
 class MilvusGallery(Gallery):
@@ -40,6 +45,7 @@ class MilvusGallery(Gallery):
 
     def __init__(self, store: MilvusStore) -> None:
         self.url = store.server.address.url
+        self._passing: dict[str, tuple[int, float]] = {}
         super().__init__(
             store,
             MilvusUpgrades(store),
@@ -128,11 +134,10 @@ class MilvusGallery(Gallery):
     ) -> SearchResult:
         if corrected:
             raise self._only_in_a_folder("hub corrections")
-        if probes < 1:
-            raise ConfigError(f"probes has to be 1 or more, not {probes}")
         condition = "" if where is None else expression(where)
-        if exact or k > MOST_HITS:
-            return nearest(self._store, queries, k, condition, payloads)
+        few = bool(condition) and self._few(condition)
+        if exact or few or k > MOST_HITS:
+            return nearest(self._store, queries, k, condition, payloads, few)
         parts = [
             self._search(queries[i : i + _QUERIES], k, condition, payloads, _EF * probes)
             for i in range(0, len(queries), _QUERIES)
@@ -141,7 +146,7 @@ class MilvusGallery(Gallery):
         width = max((len(row) for row in hits), default=0)
         if any(len(row) != width for row in hits):
             # The graph ran out of ways for some of them; looking at everything does not.
-            return nearest(self._store, queries, k, condition, payloads)
+            return nearest(self._store, queries, k, condition, payloads, False)
         return SearchResult(
             [[hit["id"] for hit in row] for row in hits],
             np.array([[hit["distance"] for hit in row] for row in hits], np.float32).reshape(
@@ -151,6 +156,18 @@ class MilvusGallery(Gallery):
             if payloads
             else None,
         )
+
+    def _few(self, condition: str) -> bool:
+        """Whether so few items meet an expression that the graph would miss some of them."""
+        now = time.monotonic()
+        count, at = self._passing.get(condition, (0, -_COUNTED))
+        if now - at >= _COUNTED:
+            server, base = self._store.server, self._store.base
+            count = server.count(base, condition, level=server.level(base, False))
+            if len(self._passing) >= _MOST_COUNTED:
+                self._passing.clear()
+            self._passing[condition] = (count, now)
+        return count <= _FEW
 
     def _search(
         self, queries: Vectors, k: int, condition: str, payloads: bool, effort: int

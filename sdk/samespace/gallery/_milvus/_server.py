@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from samespace.gallery._milvus._address import Address
+from samespace.gallery._milvus._wire import Columns, upsert_request
 from samespace_edge import (
     ConfigError,
     GalleryBusyError,
     GalleryError,
     GalleryStorageError,
     RuntimeUnavailableError,
+    SamespaceError,
 )
 
 Made = TypeVar("Made")
-Columns = Mapping[str, tuple[Any, Any]]
-"""Field -> its pymilvus type and its values."""
 
 AS_OLD = 6.0
 """Seconds after which a write is seen by reads that allow for Milvus's usual five."""
+
+OLDEST = (2, 3)
+"""The oldest version of Milvus that has upserts by text ids and JSON fields."""
 
 PAGE = 4096  # rows of one answer
 _ANSWER = 16 << 20  # bytes of vectors in one
@@ -61,7 +65,13 @@ _NOT_READY = (
     "is abnormal",
     "no replica",
 )
-_REFUSED = ("auth check failure", "unauthenticated", "permission deny", "permissiondenied")
+_REFUSED = (
+    "auth check failure",
+    "missing authorization",
+    "unauthenticated",
+    "permission deny",
+    "permissiondenied",
+)
 _FULL = ("quota", "no space", "force deny", "disk", "insufficient memory", "oom")
 
 
@@ -86,16 +96,44 @@ class Server:
         self._types = pymilvus.DataType
         self._wrote: dict[str, float] = {}
         self._lock = threading.Lock()
-        scheme = "https" if address.options.get("secure") else "http"
-        self.client: Any = self.call(
-            lambda timeout: pymilvus.MilvusClient(
-                uri=f"{scheme}://{address.server}", timeout=timeout, **address.options
+        secure = bool(address.options.get("secure"))
+        uri = f"{'https' if secure else 'http'}://{address.server}"
+        try:
+            self.client: Any = self.call(
+                lambda timeout: pymilvus.MilvusClient(uri=uri, timeout=timeout, **address.options)
             )
-        )
+        except GalleryBusyError as error:
+            # A failed handshake looks like nobody being there.
+            hint = (
+                "Its certificate has to be signed by SAMESPACE_MILVUS_CA for this host."
+                if secure
+                else "Where it speaks TLS, set SAMESPACE_MILVUS_TLS=1."
+            )
+            raise GalleryBusyError(f"{error} {hint}") from None
+        version = self.call(lambda timeout: self.client.get_server_version(timeout=timeout))
+        try:
+            require_version(str(version), address.server)
+            self._require_database()
+        except SamespaceError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Let go of the connection."""
         self.client.close()
+
+    def _require_database(self) -> None:
+        """Raise `ConfigError` where there is none of the name; Milvus would say there is nothing
+        in it."""
+        wanted = self.address.options["db_name"]
+        if not wanted:
+            return
+        found = self.call(lambda timeout: self.client.list_databases(timeout=timeout))
+        if wanted not in found:
+            raise ConfigError(
+                f"the Milvus at {self.address.server} has no database {wanted!r} "
+                f"(SAMESPACE_MILVUS_DATABASE); it has: {', '.join(sorted(found))}"
+            )
 
     # errors
 
@@ -129,7 +167,9 @@ class Server:
         if not isinstance(error, MilvusException | grpc.RpcError | grpc.FutureTimeoutError):
             return None
         text = str(getattr(error, "message", "") or error) or type(error).__name__
-        low = f"{type(error).__name__} {error}".lower()
+        if isinstance(error.__cause__, grpc.RpcError):  # pymilvus says the same of all of them
+            text = str(error.__cause__.details() or text)
+        low = f"{type(error).__name__} {error} {text}".lower()
         where = f"gallery {self.address.url}"
         said = text.splitlines()[0][:300]
         if any(word in low for word in _REFUSED):
@@ -218,6 +258,7 @@ class Server:
         where: str = "",
         after: str = "",
         size: int = PAGE,
+        latest: bool = True,
     ) -> Iterator[list[dict[str, Any]]]:
         """All rows that meet a condition in order of their ids, in lists.
 
@@ -225,9 +266,10 @@ class Server:
             dim: width of the vectors among the fields, 0 without.
             after: an id; only what comes after it.
             size: of the largest list.
+            latest: see `level`.
         """
         size = max(1, min(size, _ANSWER // (4 * dim + 1024)))
-        level = "Strong"
+        level = self.level(collection, latest)
         while True:
             condition = f"id > {quoted(after)}" + (f" and ({where})" if where else "")
             try:
@@ -250,13 +292,18 @@ class Server:
 
     def write(self, collection: str, columns: Columns) -> None:
         """Upsert rows, given by column; durable when it returns."""
-        entities = [{"name": n, "type": t, "values": v} for n, (t, v) in columns.items()]
-        client = self.client
-        # By columns it takes pymilvus half the time that a dict for every row does.
+        client, request = self.client, upsert_request(collection, columns)
         handler, context = client._get_connection(), client._generate_call_context()
         self._written(collection)
         self.call(
-            lambda timeout: handler.upsert(collection, entities, timeout=timeout, context=context),
+            lambda timeout: handler.upsert(
+                collection,
+                [],
+                timeout=timeout,
+                context=context,
+                upsert_param=request,
+                schema={"fields": []},  # or it would ask for it
+            ),
             patience=6,
         )
         self._written(collection)
@@ -277,6 +324,15 @@ class Server:
     def types(self) -> Any:
         """pymilvus.DataType."""
         return self._types
+
+
+def require_version(version: str, server: str) -> None:
+    """Raise `GalleryError` for a Milvus that lacks what a gallery needs."""
+    found = re.match(r"v?(\d+)\.(\d+)", version)
+    if found and (int(found[1]), int(found[2])) < OLDEST:
+        raise GalleryError(
+            f"the Milvus at {server} is {version}; a gallery needs {OLDEST[0]}.{OLDEST[1]} or newer"
+        )
 
 
 def quoted(value: str | Sequence[str]) -> str:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
-import re
 import time
-import zlib
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,14 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samespace.gallery._milvus import _collections as collections
+from samespace.gallery._milvus._items import Item, require_fits, stored, text_of
 from samespace.gallery._milvus._server import AS_OLD, PAGE, Server, quoted
 from samespace.gallery._protocols import StoredRow
 from samespace_edge import (
-    ConfigError,
     GalleryDamagedError,
     GalleryError,
     GalleryStorageError,
     ModelIdentity,
+    SamespaceError,
 )
 
 Vectors = NDArray[np.float32]
@@ -33,40 +31,6 @@ FIELDS = ("id", "vector", "model", "fingerprint", "upgrade", "crc", "payload")
 _SCHEMA = 1
 _PART = 8 << 20  # bytes in one upsert
 _CHECKED = 5000  # ids in one look whether they are there
-_VALUE = "samespace:value"  # Milvus's JSON is an object or null; what else a payload is goes here
-_LONG = re.compile(r"\d{19}")
-
-
-@dataclass(frozen=True)
-class Item:
-    """An item as it is stored.
-
-    Attributes:
-        model: number of the model that made `vector`, float32, little-endian.
-        text: the payload as JSON.
-        upgrade: number of the upgrade that gave it this vector; 0 where its owner did.
-    """
-
-    id: str
-    model: int
-    vector: bytes
-    text: str | None
-    upgrade: int = 0
-
-    @property
-    def crc(self) -> int:
-        """Of what must not change by itself. The payload is Milvus's own to write as it likes."""
-        return zlib.crc32(self.vector, zlib.crc32(f"{self.model}\0{self.id}".encode()))
-
-    @property
-    def key(self) -> tuple[str, int]:
-        """Names this state of the item: another one has another key."""
-        return self.id, zlib.crc32((self.text or "").encode(), self.crc)
-
-    @property
-    def row(self) -> StoredRow:
-        """As the gallery reads it."""
-        return self.key, self.id, self.model, self.vector, self.text
 
 
 class MilvusStore:
@@ -82,6 +46,7 @@ class MilvusStore:
         self.name = server.address.name
         self.read_only = read_only
         base = collections.target_of(server, self.name)
+        _require_ours(server, base)
         if base is None:
             raise GalleryError(
                 f"there is no gallery at {server.address.url}. Create one with Gallery.create or "
@@ -102,20 +67,31 @@ class MilvusStore:
         self.dim: int = self.about["dim"]
         self._prints: dict[int, str] = {}
         self._added: dict[str, float] = {}
+        self._batches: deque[tuple[float, Sequence[str]]] = deque()
 
     @staticmethod
     def create(server: Server, anchor: ModelIdentity, label: str) -> None:
         """Make an empty gallery. It is there when its alias is, which comes last."""
         name, base = server.address.name, collections.new_base(server.address.name)
-        if collections.target_of(server, name) is not None:
-            raise GalleryError(f"there is already a gallery at {server.address.url}; open it")
-        collections.create_items(server, base, anchor.dim)
-        collections.create_meta(server, f"{base}_meta")
-        meta = collections.Meta(server, f"{base}_meta")
-        _put_model(meta, anchor.to_json(), None)
-        about = {"schema": _SCHEMA, "name": label, "dim": anchor.dim, "space": anchor.space.hex}
-        meta.set("gallery", {**about, "upgrades": 0})
-        collections.point(server, name, base)
+        taken = GalleryError(f"there is already a gallery at {server.address.url}; open it")
+        there = collections.target_of(server, name)
+        _require_ours(server, there)
+        if there is not None:
+            raise taken
+        try:
+            collections.create_items(server, base, anchor.dim)
+            collections.create_meta(server, f"{base}_meta")
+            meta = collections.Meta(server, f"{base}_meta")
+            _put_model(meta, anchor.to_json(), None)
+            about = {"schema": _SCHEMA, "name": label, "dim": anchor.dim, "space": anchor.space.hex}
+            meta.set("gallery", {**about, "upgrades": 0})
+            if not collections.claim(server, name, base):
+                raise taken
+        except SamespaceError:
+            with contextlib.suppress(SamespaceError):
+                for collection in (base, f"{base}_meta"):
+                    collections.drop(server, collection)
+            raise
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -190,7 +166,7 @@ class MilvusStore:
     def checked(self, row: dict[str, Any]) -> Item:
         """An item from a row of Milvus; raises `GalleryDamagedError`."""
         vector = np.asarray(row["vector"], "<f4").tobytes()
-        item = Item(row["id"], row["model"], vector, _text(row["payload"]), row["upgrade"])
+        item = Item(row["id"], row["model"], vector, text_of(row["payload"]), row["upgrade"])
         if item.crc != row["crc"]:
             raise self.damaged(f"item {item.id!r} does not hold what was written")
         return item
@@ -210,8 +186,7 @@ class MilvusStore:
 
     def taken(self, ids: Sequence[str]) -> list[str]:
         """Which of these ids are there."""
-        now = time.monotonic()
-        self._added = {i: at for i, at in self._added.items() if now - at < 2 * AS_OLD}
+        self._forget_old()
         maybe = {i for i in ids if i in self._added}
         # What came from elsewhere less than five seconds ago may be missed: adding is an upsert,
         # so the later of the two stays, and there are never two.
@@ -239,13 +214,24 @@ class MilvusStore:
         )
         now = time.monotonic()
         self._added |= dict.fromkeys(ids, now)
+        self._batches.append((now, ids))
+        self._forget_old()
+
+    def _forget_old(self) -> None:
+        """Forget what was added here so long ago that Milvus tells of it by itself."""
+        now = time.monotonic()
+        while self._batches and now - self._batches[0][0] >= 2 * AS_OLD:
+            at, ids = self._batches.popleft()
+            for id_ in ids:
+                if self._added.get(id_) == at:
+                    del self._added[id_]
 
     def put(self, items: Iterable[Item]) -> None:
         """Store items in place of those with their ids."""
         self.require_writable()
         whole = list(items)
         for item in whole:
-            _fits(item)
+            require_fits(item)
         part: list[Item] = []
         size = 0
         for item in whole:
@@ -266,12 +252,12 @@ class MilvusStore:
             self.base,
             {
                 "id": (t.VARCHAR, [item.id for item in items]),
-                "vector": (t.FLOAT_VECTOR, vectors.tolist()),
+                "vector": (t.FLOAT_VECTOR, vectors),
                 "model": (t.INT64, numbers),
                 "fingerprint": (t.VARCHAR, [self.print_of(n) for n in numbers]),
                 "upgrade": (t.INT64, [item.upgrade for item in items]),
                 "crc": (t.INT64, [item.crc for item in items]),
-                "payload": (t.JSON, [_stored(item.text) for item in items]),
+                "payload": (t.JSON, [stored(item.text) for item in items]),
             },
         )
 
@@ -298,14 +284,34 @@ def remove(url: str, timeout: float = 10.0) -> None:
     try:
         name = server.address.name
         base = collections.target_of(server, name)
+        _require_ours(server, base)
         for alias in (name, f"{name}__before"):
-            if collections.target_of(server, alias) is not None:
-                server.call(lambda t, alias=alias: server.client.drop_alias(alias, timeout=t))
+            collections.unpoint(server, alias)
         for collection in server.call(lambda t: server.client.list_collections(timeout=t)):
             if base is not None and collection.startswith(base):
                 collections.drop(server, collection)
     finally:
         server.close()
+
+
+def _require_ours(server: Server, base: str | None) -> None:
+    """Raise `GalleryError` where a gallery's name is that of something else.
+
+    Args:
+        base: what the name is an alias of.
+    """
+    name = server.address.name
+    if base is None and collections.is_plain(server, name):
+        raise _not_ours(server, f"the collection {name!r}")
+    if base is not None and not collections.is_plain(server, f"{base}_meta"):
+        raise _not_ours(server, f"the alias {name!r} of the collection {base!r}")
+
+
+def _not_ours(server: Server, what: str) -> GalleryError:
+    return GalleryError(
+        f"{what} of the Milvus at {server.address.server} was not made by samespace; choose "
+        f"another name than {server.address.url}"
+    )
 
 
 def _put_model(
@@ -327,52 +333,3 @@ def _put_model(
         },
     )
     return number
-
-
-def _fits(item: Item) -> None:
-    """Raise `ConfigError` for what Milvus would not take, or not give back as it was."""
-    if len(item.id.encode()) > collections.MOST_ID:
-        raise ConfigError(
-            f"the id {item.id[:40]!r}… has {len(item.id.encode())} bytes; in Milvus an id has up "
-            f"to {collections.MOST_ID}"
-        )
-    if item.text is None:
-        return
-    if (size := len(item.text.encode())) > collections.MOST_PAYLOAD:
-        raise ConfigError(
-            f"the payload of {item.id!r} takes {size:,} bytes as JSON; in Milvus it may take "
-            f"{collections.MOST_PAYLOAD:,}"
-        )
-    if _LONG.search(item.text) and not _numbers_fit(json.loads(item.text)):
-        raise ConfigError(
-            f"the payload of {item.id!r} has a whole number beyond 64 bits, which Milvus does not "
-            "keep; write it as text"
-        )
-
-
-def _numbers_fit(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(_numbers_fit(v) for v in value.values())
-    if isinstance(value, list):
-        return all(_numbers_fit(v) for v in value)
-    return not isinstance(value, int) or abs(value) < 2**63
-
-
-def _stored(text: str | None) -> str:
-    if text is None:
-        return "null"
-    plain = text.startswith("{") and f'"{_VALUE}"' not in text
-    return text if plain else f'{{"{_VALUE}": {text}}}'
-
-
-def _text(payload: Any) -> str | None:
-    if payload is None:
-        return None
-    if _VALUE in payload:
-        payload = payload[_VALUE]
-    return json.dumps(payload, ensure_ascii=False)
-
-
-def plain_payload(payload: Any) -> Any:
-    """A payload as it was given, from what Milvus returns."""
-    return payload[_VALUE] if isinstance(payload, dict) and _VALUE in payload else payload

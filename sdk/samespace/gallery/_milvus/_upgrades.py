@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samespace.gallery._milvus import _collections as collections
+from samespace.gallery._milvus._items import Item
 from samespace.gallery._milvus._server import quoted
-from samespace.gallery._milvus._store import Item, MilvusStore
+from samespace.gallery._milvus._store import MilvusStore
 from samespace.gallery._protocols import WaitingRow
 from samespace.gallery._upgrade_store import COMMITTED, ROLLING, RUNNING, Counts, Stored
 
@@ -221,7 +222,7 @@ class MilvusUpgrades:
             self._old(number),
             {
                 "id": (t.VARCHAR, [item.id for item in items]),
-                "vector": (t.FLOAT_VECTOR, vectors.tolist()),
+                "vector": (t.FLOAT_VECTOR, vectors),
                 "model": (t.INT64, [item.model for item in items]),
                 "fingerprint": (t.VARCHAR, [self._store.print_of(i.model) for i in items]),
                 "crc": (t.INT64, [item.crc for item in items]),
@@ -308,11 +309,7 @@ class MilvusUpgrades:
         if (current := self.current()) is None:
             return
         self._store.settings.unset([_KEY])
-        if collections.target_of(self._server, self._alias) is not None:
-            drop: Callable[[float], Any] = lambda t: self._server.client.drop_alias(  # noqa: E731
-                self._alias, timeout=t
-            )
-            self._server.call(drop)
+        collections.unpoint(self._server, self._alias)
         for name in (self._old(current.number), self._queue(current.number)):
             collections.drop(self._server, name)
 
