@@ -129,6 +129,7 @@ def wait_until_indexed(client: Any, names: Sequence[str], timeout: float = 3600)
         client.flush(name, timeout=600)
     until = time.monotonic() + timeout
     for name in names:
+        # Segments that compaction has merged are indexed again; those before it serve meanwhile.
         while (about := client.describe_index(name, "vector"))["pending_index_rows"]:
             if time.monotonic() > until:
                 raise TimeoutError(f"{name} is not indexed: {about}")

@@ -36,6 +36,8 @@ _SERVER = 2**30
 """Bytes of memory that a Milvus takes whatever it holds: its parts, and items not indexed yet."""
 _COPIES = 2.8
 """Copies of an item on a Milvus's disk: in its log, its segments, and for a while merged."""
+_LEFT = 5.7
+"""Copies of an item, old vector and new, that an upgrade leaves there until they are removed."""
 _SAFE = 0.7
 """Share of a machine's memory that is planned with."""
 
@@ -193,7 +195,7 @@ def _milvus(dim: int, payload_bytes: float, id_bytes: float) -> tuple[float, flo
     vector = _FLOAT * dim
     graph = vector + _EDGES
     stored = vector + payload_bytes + id_bytes
-    return _HEADROOM * (graph + id_bytes), _COPIES * stored + graph, _EMPTIED * (vector + _ROW)
+    return _HEADROOM * (graph + id_bytes), _COPIES * stored + graph, _LEFT * (vector + stored)
 
 
 def _longer(embedding: float, items: int, writing: MeasuredRate | None) -> float | None:

@@ -18,6 +18,9 @@ from typing import Any
 import httpx
 import psutil
 
+from samespace.service._config import KEYS_FILE
+from samespace.service._keys import add_key
+
 COMMAND = [sys.executable, "-c", "from samespace.cli import main; main()"]
 
 
@@ -105,8 +108,5 @@ def serving(gallery: Path, log: Path, *options: object, **more: Any) -> Iterator
 
 
 def new_key(gallery: Path, name: str, *scopes: str) -> str:
-    words = [*COMMAND, "serve", "keys", "add", str(gallery), "--name", name]
-    for scope in scopes:
-        words += ["--scope", scope]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+    """A key for a gallery's service; `read` by default, as on the command line."""
+    return add_key(gallery / KEYS_FILE, name, scopes or ("read",))

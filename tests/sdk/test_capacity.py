@@ -88,7 +88,7 @@ def test_what_was_measured_was_planned(name: str) -> None:
         if row["store"] == "embedded":
             assert 0.95 * measured < planned < 1.15 * measured
         elif measured is not None:  # what a server merges and keeps is its own to decide
-            assert 0.8 * measured < planned < 1.5 * measured
+            assert 0.8 * measured < planned < 2.5 * measured
 
 
 def test_a_million_was_planned() -> None:

@@ -23,8 +23,6 @@ from PIL import Image
 
 from samespace import Client, Dataset, Embedder, Fingerprint, Gallery, ModelIdentity
 from samespace.gallery import SearchResult
-from samespace.service._config import KEYS_FILE
-from samespace.service._keys import add_key
 from samespace_edge import (
     ConfigError,
     DecodeError,
@@ -42,7 +40,7 @@ from samespace_edge import (
     UnknownIdError,
 )
 from tests.sdk.conftest import MakeGallery
-from tests.sdk.service_process import Running, free_port, serving, start
+from tests.sdk.service_process import Running, free_port, new_key, serving, start
 from tests.sdk.test_gallery import DIM, vectors
 
 
@@ -207,7 +205,7 @@ def _dot() -> Image.Image:
 
 def test_keys(service: Running, cloud: Embedder) -> None:
     path = Path(service.process.args[4])  # type: ignore[index]
-    reader = add_key(path / KEYS_FILE, "reader", ["read"])
+    reader = new_key(path, "reader", "read")
     time.sleep(1.1)  # within a second the service follows
     x = vectors(1, seed=22)
     with Client(service.url, key=reader) as client:

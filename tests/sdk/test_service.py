@@ -17,7 +17,6 @@ from PIL import Image
 
 from samespace import Dataset, Embedder, ModelIdentity
 from samespace.service._config import KEYS_FILE
-from samespace.service._keys import add_key
 from tests.sdk.service_process import Running, new_key
 from tests.sdk.test_gallery import DIM, vectors
 
@@ -197,9 +196,10 @@ def test_only_who_may_is_served(service: Running, cloud: Embedder) -> None:
 
 
 def test_scopes(service: Running, cloud: Embedder) -> None:
+    well(service)
     gallery = Path(service.process.args[4])  # type: ignore[index]
     file = gallery / KEYS_FILE
-    scopes = {"read": new_key(gallery, "phone"), "write": add_key(file, "till", ["write"])}
+    scopes = {"read": new_key(gallery, "phone"), "write": new_key(gallery, "till", "write")}
     time.sleep(1.1)  # within a second the service follows
     x = vectors(1, seed=3)
     calls = {

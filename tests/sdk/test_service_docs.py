@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 from samespace import Client, Dataset, Gallery
 from samespace._reasons import REASONS
+from samespace.cli._root import run as samespace
 from samespace.cli.serve import run
 from samespace.service import ServiceConfig
 from samespace.service._config import KEYS_FILE
@@ -80,9 +82,17 @@ def done(command: list[str], scene: Path, served: Running | None = None) -> str:
     return run.stdout
 
 
-def test_keys_are_managed_as_it_says(scene: Path, served: Running) -> None:
+def test_keys_are_managed_as_it_says(
+    scene: Path,
+    served: Running,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     ((_, text),) = blocks("Keys")
-    told = done(["sh", "-ec", text], scene).splitlines()
+    monkeypatch.chdir(scene)
+    for line in text.splitlines():
+        assert samespace(shlex.split(line)[1:]) == 0
+    told = capsys.readouterr().out.splitlines()
     assert [line.startswith("sks_") for line in told[:2]] == [True, True]
     assert any("read, write" in line for line in told[2:])
     names = {k.name: k.scopes for k in read_keys(scene / "shop" / KEYS_FILE)}

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -23,7 +24,7 @@ from samespace.gallery import GivenVectors
 from tests.sdk.conftest import MakeGallery
 from tests.sdk.service_process import Running, new_key, serving, start
 from tests.sdk.test_gallery import vectors
-from tests.sdk.test_service import ADD, maker, refused, well
+from tests.sdk.test_service import ADD, SEARCH, maker, refused, well
 
 
 @pytest.fixture(scope="module")
@@ -290,6 +291,34 @@ def test_a_revoked_key_is_out_within_a_second(make_gallery: MakeGallery, tmp_pat
         time.sleep(1.1)
         refused(service.ask("GET", "/v1/stats"), 401, "no-key")
         assert service.ask("GET", "/readyz").status_code == 200
+
+
+def test_a_device_is_served_as_soon_as_its_model_is_admitted(
+    tmp_path: Path, cloud: Embedder, bundles: dict[str, Path], certificate: Path
+) -> None:
+    edge = Embedder(bundles["edge"])
+    with Gallery.create(tmp_path / "shop", cloud) as gallery:
+        gallery.add(["a"], vectors=vectors(1), model=cloud)
+        options = ["--bundle", bundles["cloud"], "--bundle", bundles["edge"]]
+        with serving(tmp_path / "shop", tmp_path / "log", *options) as service:
+            sent = {"json": {"vectors": vectors(1).tolist()}}
+            by_name = {"fingerprint": edge.identity.fingerprint.hex}
+            for params in (maker(edge), by_name):
+                answer = service.ask("POST", SEARCH, params=params, **sent)
+                refused(answer, 403, "not-certified", "certificate proves", "samespace verify")
+            assert [m["model"]["name"] for m in models(service)] == ["cloud"]
+            gallery.admit(certificate)
+            for params in (maker(edge), by_name):
+                answer = service.ask("POST", SEARCH, params=params, **sent)
+                assert answer.json()["results"][0][0]["id"] == "a"
+            assert [m["model"]["name"] for m in models(service)] == ["cloud", "edge"]
+        events = [line for line in service.lines() if line["event"] == "not certified"]
+        assert [line["model"] for line in events] == [str(edge.identity)]
+
+
+def models(service: Running) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = service.ask("GET", "/v1/models").json()["models"]
+    return found
 
 
 # stopped and killed
