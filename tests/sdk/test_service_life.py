@@ -470,12 +470,17 @@ def test_workers_go_when_their_parent_is_killed(
 ) -> None:
     path = make_gallery(tmp_path / "shop")
     service = start(path, tmp_path / "log", "--rate", 0, "--workers", 2)
+    ended = time.monotonic() + 60
+    while [line["event"] for line in service.lines()].count("ready") < 2:
+        assert time.monotonic() < ended
+        time.sleep(0.1)
     writers = Writers(service, cloud, "p")
     writers.wait_for(10)
     workers = service.workers()
+    assert len(workers) == 2
     service.process.kill()
     service.process.wait()
-    _, alive = psutil.wait_procs(workers, 20)
+    _, alive = psutil.wait_procs(workers, 45)
     acknowledged = writers.stop()
     assert not alive
     all_there(stored(path, list(acknowledged)), acknowledged)
