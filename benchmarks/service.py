@@ -284,7 +284,12 @@ def main() -> None:
         notes=[
             f"{options.n:,} {DIM}-d unit vectors with payloads, k = 10; vectors are sent as "
             "float32 unless it says JSON. Service and clients share the machine's cores, and "
-            "other work was running on them too: the figures are upper bounds."
+            "other work was running on them too: latencies are upper bounds, CPU times less so.",
+            *(
+                ["The other parts are of an earlier run."]
+                if set(options.parts) < set(PARTS)
+                else []
+            ),
         ],
     )
 

@@ -393,7 +393,7 @@ def test_acknowledged_writes_survive_kill_9(
     acknowledged: list[int] = []
     chance = random.Random(0)
     for round_ in range(2):
-        with process(WRITER, place, bundles["cloud"], 1000 * round_) as writer:
+        with process(WRITER, place, bundles["cloud"], 1_000_000 * round_) as writer:
             assert writer.stdout
             acknowledged.append(int(writer.stdout.readline()))
             crash = threading.Timer(chance.uniform(0.3, 1.5), store.crash, (writer,))

@@ -424,8 +424,12 @@ def killed_workers(path: Path, log: Path, cloud: Embedder, rounds: int) -> None:
         for n in range(rounds):
             writers.wait_for(len(writers.acknowledged) + 10)
             before = {p.pid for p in service.workers()}
-            os.kill(random.choice(sorted(before)), signal.SIGKILL)
-            ended = time.monotonic() + 60
+            victim = random.choice(sorted(before))
+            if n % 2 == 0:  # killed while it is asked whether it still answers
+                os.kill(victim, signal.SIGSTOP)
+                time.sleep(1)
+            os.kill(victim, signal.SIGKILL)
+            ended = time.monotonic() + 30
             while {p.pid for p in service.workers()} <= before and time.monotonic() < ended:
                 time.sleep(0.05)
             assert {p.pid for p in service.workers()} - before, f"round {n}: nobody took its place"

@@ -44,9 +44,9 @@ def serve(
     and the errors of `Gallery.open` and `Bundle.open`.
     """
     import uvicorn
-    from uvicorn.supervisors import Multiprocess
 
     from samespace.service._connections import PatientProtocol
+    from samespace.service._supervisor import Supervisor
 
     is_local = _is_loopback(host)
     keys = config.keys_path
@@ -89,7 +89,7 @@ def serve(
         say("listening", host=address[0], port=address[1], workers=workers)
         with _until_stopped():
             if workers > 1:
-                Multiprocess(settings, [listening]).run()
+                Supervisor(settings, [listening]).run()
             else:
                 uvicorn.Server(settings).run([listening])
     listening.close()
