@@ -85,8 +85,9 @@ def earlier(name: str) -> list[dict[str, Any]]:
 
 def _shown(argument: str) -> str:
     """An argument without the part of its paths that only this machine has."""
-    if Path(argument).is_absolute() and Path(argument).is_dir():
-        return shlex.quote(Path(argument).name)
+    path = Path(argument)
+    if (path.is_absolute() or ".." in path.parts) and path.is_dir():
+        return shlex.quote(path.name)
     return shlex.quote(re.sub(r"(?<![\w.-])/(?:[\w.-]+/)*([\w.-]+/[\w.-]+)", r"\1", argument))
 
 
