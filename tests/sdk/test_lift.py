@@ -153,7 +153,7 @@ def test_side_information_is_kept_with_its_picture(
             gallery.side([gone])
     with pytest.raises(ConfigError, match=r"made by stranger .*, not by cloud"):
         gallery.keep_side(ids[:1], images=pictures[:1], model=old)
-    with pytest.raises(UnknownIdError, match="has no the id 'nobody'"):
+    with pytest.raises(UnknownIdError, match="does not have the id 'nobody'"):
         gallery.keep_side(["nobody"], images=pictures[:1], model=new)
     with pytest.raises(DimensionError, match=r"\(1, 24\), not \(1, 7\)"):
         gallery.keep_side(ids[:1], vectors=np.zeros((1, 7), np.float32), model=new)

@@ -226,7 +226,6 @@ def test_an_upgrade_that_another_process_runs_is_told_of(
 
     with Gallery.open(small.process.args[4]) as gallery:  # type: ignore[index]
         ids = sorted(r.id for r in gallery.sample(100))
-        soon(1.0)
         new = GivenVectors(edge.identity, ids, vectors(len(ids), seed=7))
         gallery.upgrade.run(new, limit=len(ids) // 4)
         soon(0.25)
@@ -247,7 +246,6 @@ def test_an_upgrade_that_another_process_runs_is_told_of(
         }
         assert counts == {"cloud": 0, "edge": len(ids)}
         gallery.upgrade.rollback()
-        soon(1.0)
 
 
 def test_without_keys_other_sites_pages_are_refused(small: Running) -> None:
@@ -324,7 +322,7 @@ def models(service: Running) -> list[dict[str, Any]]:
 # stopped and killed
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_what_runs_is_finished_before_it_stops(
     make_gallery: MakeGallery, tmp_path: Path, workers: int
 ) -> None:

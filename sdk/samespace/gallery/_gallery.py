@@ -481,7 +481,7 @@ class Gallery(abc.ABC):
     def _existing(self, ids: Sequence[str]) -> list[Any]:
         found = self._store.by_id(ids)
         if missing := [i for i in ids if i not in found]:
-            raise UnknownIdError(f"gallery {self.name!r} has no {some(missing)}")
+            raise UnknownIdError(f"gallery {self.name!r} does not have {some(missing)}")
         return [found[i] for i in ids]
 
     def _vectors(
