@@ -34,7 +34,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the datasets")
     parser.add_argument("--out", type=Path, default=Path("runs/regressions"))
-    parser.add_argument("--parts", nargs="*", default=["methods", "sweep"])
+    parts = ["methods", "sweep"]
+    parser.add_argument("--parts", nargs="*", default=parts, choices=parts)
     names = [s.name for s in SCENARIOS]
     parser.add_argument("--scenarios", nargs="*", default=names, choices=names)
     parser.add_argument("--sets", nargs="*", default=list(MANIFESTS), choices=list(MANIFESTS))
@@ -51,19 +52,20 @@ def main() -> None:
         write("regressions", COLUMNS, rows, seeds=arguments.seeds, notes=NOTES)
         return new
 
-    weights = chosen_weights(keep(weight_rows(shelves[0])))
-    print("weights:", weights, flush=True)
-
     # What matters most comes first: the study can be stopped after any of these.
     scenarios = [s for s in SCENARIOS if s.name in arguments.scenarios]
-    for scenario in scenarios[:1]:
+    weights: dict[str, float] = {}
+    if "methods" in arguments.parts:
+        weights = chosen_weights(keep(weight_rows(shelves[0])))
+        print("weights:", weights, flush=True)
         for shelf in shelves:
-            keep(method_rows(shelf, scenario, arguments.seeds, weights))
+            keep(method_rows(shelf, scenarios[0], arguments.seeds, weights))
     if "sweep" in arguments.parts:
         keep(sweep_rows(shelves[-1], arguments.seeds))
-    for shelf in shelves:
-        for scenario in scenarios[1:]:
-            keep(method_rows(shelf, scenario, arguments.seeds, weights))
+    if "methods" in arguments.parts:
+        for shelf in shelves:
+            for scenario in scenarios[1:]:
+                keep(method_rows(shelf, scenario, arguments.seeds, weights))
 
 
 def _place(row: dict[str, Any]) -> tuple[str, str, str]:

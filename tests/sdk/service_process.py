@@ -48,7 +48,18 @@ class Running:
         return httpx.request(method, self.url + path, timeout=30, **more)
 
     def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        whole, _, _ = self.log.read_text().rpartition("\n")  # the last one may be half written
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def line(self, request: str) -> dict[str, Any]:
+        """The log's line of a request, which is written once it is answered."""
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            for line in self.lines():
+                if line.get("id") == request:
+                    return line
+            time.sleep(0.02)
+        raise TimeoutError(f"no line of the request {request!r}")
 
     def workers(self) -> list[psutil.Process]:
         """The processes that serve, where there are several."""

@@ -6,6 +6,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +33,7 @@ class Child:
         self._command = [sys.executable, "-m", "samespace.pool", *what]
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped = False
+        self._taking = threading.Lock()  # of `_process`: whoever takes it, ends it
 
     def embed(self, sources: Sequence[ImageSource]) -> list[Made]:
         """As `embed_each`. A picture that makes the process die again and again gets that as its
@@ -83,7 +85,8 @@ class Child:
                 stdout=subprocess.PIPE,
                 start_new_session=True,
             )
-            self._process = process
+            with self._taking:
+                self._process = process
             if self._stopped:
                 self._end()
             try:
@@ -114,7 +117,8 @@ class Child:
         return _DiedError(f"exit code {code}")
 
     def _end(self) -> None:
-        process, self._process = self._process, None
+        with self._taking:
+            process, self._process = self._process, None
         if process is None:
             return
         process.kill()
