@@ -48,11 +48,16 @@ export async function open({ screen = "desk", ...more }) {
   return { browser, page, seen };
 }
 
-/** Type a key into the dialog. */
-export async function enter(page, key) {
+/** Type a key into the dialog, which a wrong one opens again at once. */
+export async function type(page, key) {
   await page.locator("#key[open]").waitFor();
   await page.locator("#key-value").fill(key);
   await page.keyboard.press("Enter");
+}
+
+/** Type a key that is known into the dialog. */
+export async function enter(page, key) {
+  await type(page, key);
   await page.locator("#key:not([open])").waitFor({ state: "attached" });
 }
 

@@ -1,6 +1,6 @@
 // Drives the service's page: node page.mjs WHAT JSON; its last line is what was seen, as JSON.
 
-import { enter, list, open, overflow, problem, tell, visit, drop } from "./harness.mjs";
+import { enter, list, open, overflow, problem, tell, type, visit, drop } from "./harness.mjs";
 import { audit, contrast, keyboard, motion, policy } from "./access.mjs";
 
 const [what, text] = process.argv.slice(2);
@@ -122,7 +122,7 @@ async function keys(page, { url, key, writer, picture }) {
   await page.locator("#key button", { hasText: "Cancel" }).click();
   const none = await problem(page);
   await page.locator("#search-problem button").click();
-  await enter(page, "wrong");
+  await type(page, "wrong");
   const wrong = page.locator("#key-wrong");
   await wrong.waitFor();
   const refused = await wrong.textContent();
