@@ -120,7 +120,7 @@ def test_processes_end_with_the_pool_and_with_the_one_who_started_them(
     with ProcessPool(cloud, 2) as pool:
         run = pool.run((n, photos) for n in range(1000))
         next(run)
-        children = [c for c in psutil.Process().children() if "samespace" in str(c.cmdline())]
+        children = [c for c in psutil.Process().children() if "samespace.pool" in c.cmdline()]
         assert children
         run.close()  # as on Ctrl-C
         assert not [c for c in children if c.is_running() and c.status() != "zombie"]
