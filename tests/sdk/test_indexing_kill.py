@@ -18,6 +18,7 @@ import sys
 import time
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -53,7 +54,7 @@ def there(folder: Path) -> int:
     return int(count)
 
 
-def wait_for(folder: Path, process: subprocess.Popen[str], count: int) -> None:
+def wait_for(folder: Path, process: subprocess.Popen[Any], count: int) -> None:
     """Until so many items are there, or the process has ended."""
     while process.poll() is None and there(folder) < count:
         time.sleep(0.002)
@@ -123,18 +124,20 @@ def test_killed_at_any_instant_every_picture_is_there_once(
 def test_ctrl_c_on_a_terminal_ends_cleanly_and_says_how_to_go_on(
     tmp_path: Path, bundles: dict[str, Path]
 ) -> None:
-    make_manifest(tmp_path / "shop", PICTURES)
+    pictures = 2000  # one at a time: seconds, of which the first fraction is waited for
+    make_manifest(tmp_path / "shop", pictures)
     Gallery.create(tmp_path / "gallery", bundles["cloud"]).close()
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        command(tmp_path, bundles["cloud"]), stderr=theirs, stdout=theirs, start_new_session=True
+        command(tmp_path, bundles["cloud"], "--batch-size", "1"),
+        stderr=theirs,
+        stdout=theirs,
+        start_new_session=True,
     )
     os.close(theirs)
-    shown = b""
-    while b"/s" not in shown:  # the rate: something was done
-        assert select.select([ours], [], [], 60)[0], shown
-        shown += os.read(ours, 4096)
+    wait_for(tmp_path, process, 1)
     os.killpg(process.pid, signal.SIGINT)
+    shown = b""
     while select.select([ours], [], [], 60)[0]:
         try:
             shown += os.read(ours, 4096)
@@ -147,11 +150,12 @@ def test_ctrl_c_on_a_terminal_ends_cleanly_and_says_how_to_go_on(
     assert "Traceback" not in text
     with Gallery.open(tmp_path / "gallery") as gallery:
         done = len(gallery)
-    assert 0 < done < PICTURES
+    assert 0 < done < pictures
     last = subprocess.run(
         command(tmp_path, bundles["cloud"]), capture_output=True, text=True, check=True
     )
-    assert f"{PICTURES - done} added, 0 embedded again, 0 new payloads, {done} were" in last.stdout
+    told = f"{pictures - done:,} added, 0 embedded again, 0 new payloads, {done:,} were"
+    assert told in last.stdout
 
 
 def test_the_command_tells_what_it_set_aside(tmp_path: Path, bundles: dict[str, Path]) -> None:
