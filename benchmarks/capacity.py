@@ -115,7 +115,7 @@ def in_milvus(n: int, folder: Path, upgrade: bool) -> dict[str, Any]:
     server = MilvusProcess(folder / "milvus")
     server.start()
     try:
-        process = psutil.Process(server._process.pid)  # type: ignore[union-attr]
+        process = psutil.Process(server.pid)
 
         def memory() -> float:
             return sum(p.memory_info().rss for p in (process, *process.children(True))) / 2**20

@@ -3,9 +3,12 @@
     .venv/bin/python -m tests.milvus_server [--data build/milvus/data] [--port 19530]
 
 The server is the one that the package `milvus` carries (`make milvus` puts it into an environment
-of its own); nothing but the standard library is needed here. Ctrl+C stops it. Its parts speak to
-one another at 127.0.0.1, but this version opens its ports on every address of the machine and has
-no setting against that: run it where nobody else can reach them.
+of its own); nothing but the standard library is needed here. Ctrl+C stops it.
+
+This version opens its ports on every address of the machine and has no setting against that. So it
+runs in a network namespace of its own, which has nothing but a loopback, and one process
+(`milvus_network.py`) lets connections to 127.0.0.1 of the machine in. That takes Linux with
+`unshare` and `nsenter` (util-linux) and either root or user namespaces.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import argparse
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,50 +30,23 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PYTHON = ROOT / ".venv-milvus" / "bin" / "python"
 UNPACKED = ROOT / "build" / "milvus"
-PORTS = (
-    "proxy_port",
-    "proxy_internal_port",
-    "root_coord_port",
-    "query_coord_port",
-    "query_node_port",
-    "index_coord_port",
-    "index_node_port",
-    "data_coord_port",
-    "data_node_port",
-)
+NETWORK = Path(__file__).with_name("milvus_network.py")
+PORT, METRICS = 19530, 9091  # in its own network
 
 _PREPARE = """
 import sys, milvus
-unpacked, data, *ports = sys.argv[1:]
+unpacked, data = sys.argv[1:]
 milvus._initialize_data_files(unpacked)
 config = milvus.MilvusServerConfig(data_dir=data)
-for port in ports:
-    name, number = port.split("=")
-    if name in config.configurable_items:
-        config.configs[name] = int(number)
 config.set("etcd_log_level", "error")
 config.resolve()
 """
 
-_ETCD = """\
-name: default
-listen-client-urls: http://127.0.0.1:{client}
-advertise-client-urls: http://127.0.0.1:{client}
-listen-peer-urls: http://127.0.0.1:{peer}
-initial-advertise-peer-urls: http://127.0.0.1:{peer}
-initial-cluster: default=http://127.0.0.1:{peer}
-"""
 
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on."""
-    held = [socket.socket() for _ in range(count)]
-    for one in held:
-        one.bind(("127.0.0.1", 0))
-    ports = [int(one.getsockname()[1]) for one in held]
-    for one in held:
-        one.close()
-    return ports
+def free_port() -> int:
+    """One that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        return int(held.getsockname()[1])
 
 
 class MilvusProcess:
@@ -92,23 +69,20 @@ class MilvusProcess:
     ) -> None:
         self.data = data.absolute()
         self._process: subprocess.Popen[bytes] | None = None
-        *found, self._metrics, client, peer = free_ports(len(PORTS) + 3)
-        ports = dict(zip(PORTS, found, strict=True))
-        self.port = ports["proxy_port"] = port or ports["proxy_port"]
+        self._network: subprocess.Popen[bytes] | None = None
+        self.port = port or free_port()
+        self._metrics = free_port()
         self.address = f"127.0.0.1:{self.port}"
         if not PYTHON.exists():
             raise FileNotFoundError(f"{PYTHON} is missing: run 'make milvus' or 'make test-milvus'")
         UNPACKED.mkdir(parents=True, exist_ok=True)
-        wanted = [f"{name}={number}" for name, number in ports.items()]
-        subprocess.run([PYTHON, "-c", _PREPARE, str(UNPACKED), str(self.data), *wanted], check=True)
-        configs = self.data / "configs"
-        etcd = configs / "etcd.yaml"
-        # Its own default is the same two ports for every server of a machine.
-        etcd.write_text(_ETCD.format(client=client, peer=peer))
-        settings = configs / "milvus.yaml"
+        subprocess.run([PYTHON, "-c", _PREPARE, str(UNPACKED), str(self.data)], check=True)
+        settings = self.data / "configs" / "milvus.yaml"
         text = settings.read_text()
-        text = text.replace("\netcd:\n", f"\netcd:\n  config:\n    path: {etcd}\n")
+        # Its parts find one another by this; it does not bind to it.
         text = re.sub(r"(?m)^(\s+)ip:.*$", r"\1ip: 127.0.0.1", text)
+        # How long after kill -9 the next one waits until its parts are taken for gone, in seconds.
+        text = re.sub(r"(?m)^(\s+ttl:) 30 ", r"\1 15 ", text)
         if passwords:
             text = text.replace("authorizationEnabled: false", "authorizationEnabled: true")
         if tls:
@@ -118,18 +92,25 @@ class MilvusProcess:
         text = text.replace("\n  level: info #", "\n  level: warn #")
         settings.write_text(text)
 
+    @property
+    def pid(self) -> int:
+        """Of the server's process, once it is started."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self, timeout: float = 180.0) -> None:
         """Start it and wait until it says that it is healthy, in seconds."""
+        inside = self._open_network()
         program = UNPACKED / "bin" / "milvus"
         more = {
             "DEPLOY_MODE": "STANDALONE",
-            "METRICS_PORT": str(self._metrics),
+            "METRICS_PORT": str(METRICS),
             "MILVUS_RUN_DIR": str(self.data / "run"),
             "LD_LIBRARY_PATH": str(program.parent),
         }
         with (self.data / "logs" / "output.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [program, "run", "standalone"],
+                [*inside, program, "run", "standalone"],
                 cwd=self.data,
                 env={**os.environ, **more},
                 stdout=log,
@@ -138,6 +119,7 @@ class MilvusProcess:
         until = time.monotonic() + timeout
         while time.monotonic() < until:
             if (code := self._process.poll()) is not None:
+                self.kill()
                 raise RuntimeError(f"Milvus ended with {code}; see {self.data / 'logs'}")
             with contextlib.suppress(OSError, urllib.error.URLError):
                 url = f"http://127.0.0.1:{self._metrics}/healthz"
@@ -154,6 +136,10 @@ class MilvusProcess:
             self._process.kill()
             self._process.wait()
             self._process = None
+        if self._network is not None:
+            with self._network:  # its input ends, and with that it does
+                pass
+            self._network = None
 
     def pause(self) -> None:
         """Stop answering without ending (SIGSTOP)."""
@@ -172,6 +158,32 @@ class MilvusProcess:
         """Wait until it ends; its exit status."""
         assert self._process is not None
         return self._process.wait()
+
+    def _open_network(self) -> list[str]:
+        """Make its network; what a command has to begin with to be run in there."""
+        listening = [socket.create_server(("127.0.0.1", p)) for p in (self.port, self._metrics)]
+        doors = {one.fileno(): port for one, port in zip(listening, (PORT, METRICS), strict=True)}
+        if missing := [name for name in ("unshare", "nsenter") if not shutil.which(name)]:
+            raise FileNotFoundError(f"{missing[0]} is missing: it comes with Linux's util-linux")
+        mapped, same = ([], []) if os.geteuid() == 0 else (["--map-root-user"], ["--user"])
+        log = self.data / "logs" / "network.log"
+        with log.open("wb") as errors:
+            self._network = subprocess.Popen(
+                ["unshare", "--net", *mapped, sys.executable, NETWORK]
+                + [f"{fd}={port}" for fd, port in doors.items()],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                pass_fds=doors,
+            )
+        for one in listening:
+            one.close()
+        assert self._network.stdout
+        if self._network.stdout.readline() != b"ready\n":
+            self.kill()
+            raise RuntimeError(f"no network for Milvus alone: {log.read_text().strip()}")
+        target = ["--target", str(self._network.pid), "--net", *same]
+        return ["nsenter", *target, *(["--preserve-credentials"] if same else [])]
 
 
 def _state(task: Path) -> str:

@@ -99,8 +99,9 @@ def _views(wanted: Sequence[Wanted], seeds: Sequence[int]) -> Iterator[_Job]:
 def _first_settings(wanted: Sequence[Wanted], seeds: Sequence[int]) -> Iterator[_Job]:
     for w in wanted:
         for name in METHODS:
-            for method in w.bench.first_tries(name):
-                yield _Job(w.bench, REGIMES[w.shots], method=name, tried=method)
+            shots = REGIMES[w.shots]
+            for method in w.bench.first_tries(name, shots):
+                yield _Job(w.bench, shots, method=name, tried=method)
 
 
 def _settings(wanted: Sequence[Wanted], seeds: Sequence[int]) -> Iterator[_Job]:

@@ -62,6 +62,12 @@ of LQF, all of `SHARES` are tried at the cost of one."""
 SHARES = (0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001, 0.00003, 0.00001)
 """Weight decays of LQF, as shares of its largest curvature."""
 
+SEARCH_AT_FULL: Mapping[str, Sequence[Sequence[Changes]]] = {
+    **SEARCH,
+    "LQF": (({"head_penalty": 0.1}, {}),),
+}
+"""The same where all pictures are learnt from: each training of LQF takes minutes then."""
+
 REGIMES = {1: 5, 5: 5, 10: 5, 20: 5, 0: 0}
 """Shots at which the settings for so many shots are searched; 0 is all pictures."""
 
@@ -127,7 +133,7 @@ class Bench:
         """All settings that are tried for a method, on draw and seed 0; the best one comes last."""
         tried: dict[Method, Answers] = {}
         best = FIRST[name]
-        for step in SEARCH[name]:
+        for step in _steps(name, shots):
             for changes in step:
                 found = dict(self._try(_changed(best, changes), shots))
                 yield from ((m, a) for m, a in found.items() if m not in tried)
@@ -135,9 +141,9 @@ class Bench:
             best = max(tried, key=lambda m: self.validation(tried[m]))
         yield best, tried[best]
 
-    def first_tries(self, name: str) -> Iterator[Method]:
+    def first_tries(self, name: str, shots: int) -> Iterator[Method]:
         """What `search` begins with: these do not depend on one another."""
-        return (_changed(FIRST[name], changes) for changes in SEARCH[name][0])
+        return (_changed(FIRST[name], changes) for changes in _steps(name, shots)[0])
 
     def try_one(self, method: Method, shots: int) -> None:
         """Have a setting of `search` tried."""
@@ -202,6 +208,10 @@ def _read(file: Path) -> list[tuple[float, Answers]]:
     with np.load(file) as arrays:
         rows = zip(told["weight_decays"], arrays["validation"], arrays["test"], strict=True)
         return [(decay, Answers(v, t, told["seconds"])) for decay, v, t in rows]
+
+
+def _steps(name: str, shots: int) -> Sequence[Sequence[Changes]]:
+    return (SEARCH if shots else SEARCH_AT_FULL)[name]
 
 
 def _changed(method: Method, changes: Changes) -> Method:

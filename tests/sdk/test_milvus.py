@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from samespace import Embedder, Gallery
@@ -30,7 +31,7 @@ from samespace_edge import (
     GalleryError,
     SamespaceError,
 )
-from tests.milvus_server import MilvusProcess, free_ports
+from tests.milvus_server import MilvusProcess, free_port
 from tests.sdk.store_scene import DIM, WITH_MILVUS, vectors
 
 pytestmark = pytest.mark.skipif(not WITH_MILVUS, reason="needs a Milvus: make test-milvus")
@@ -229,11 +230,11 @@ def test_a_restart_is_an_error_in_between_and_nothing_else(
 def test_a_server_that_hangs_is_an_error_too(
     url: str, milvus: MilvusProcess, cloud: Embedder
 ) -> None:
-    with Gallery.open(url, busy_timeout=1) as gallery:
-        milvus.pause()
+    with Gallery.open(url, busy_timeout=0.5) as gallery:
+        milvus.pause()  # for a few seconds: after 15 it would take itself for gone
         try:
             began = time.monotonic()
-            with pytest.raises(GalleryBusyError, match="within 1 s"):
+            with pytest.raises(GalleryBusyError, match="within 0.5 s"):
                 gallery.search(vectors=X[:1], model=cloud, k=1)
             with pytest.raises(GalleryBusyError, match="may be there or not"):
                 gallery.add(["late"], vectors=vectors(1), model=cloud, replace=True)
@@ -249,7 +250,7 @@ def test_a_server_that_hangs_is_an_error_too(
 def something_else(kind: str) -> Iterator[int]:
     """A port where no Milvus is: nothing, a web server, or one that says nothing."""
     if kind == "nothing":
-        yield free_ports(1)[0]
+        yield free_port()
     elif kind == "silence":
         with socket.socket() as listening:
             listening.bind(("127.0.0.1", 0))
@@ -284,6 +285,14 @@ def test_a_host_that_is_not_there_is_named() -> None:
 
 
 # who may come in
+
+
+def test_it_is_reached_from_this_machine_alone(milvus: MilvusProcess) -> None:
+    """This Milvus listens on every address: in a network of its own, which has but a loopback."""
+    inside = Path(f"/proc/{milvus.pid}/net/dev").read_text().splitlines()[2:]
+    assert [line.split(":")[0].strip() for line in inside] == ["lo"]
+    listening = [c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+    assert {c.laddr.ip for c in listening if c.laddr.port == milvus.port} == {"127.0.0.1"}
 
 
 @pytest.fixture(scope="module")

@@ -53,8 +53,10 @@ class MilvusStore:
                 "'samespace gallery create'."
             )
         self.base = base
-        for collection in (base, f"{base}_meta"):
-            collections.load(server, collection)
+        collections.together(
+            lambda: collections.load(server, base),
+            lambda: collections.load(server, f"{base}_meta"),
+        )
         self.settings = collections.Meta(server, f"{base}_meta")
         self.about = self.settings.get("gallery")
         if self.about is None:
@@ -79,8 +81,10 @@ class MilvusStore:
         if there is not None:
             raise taken
         try:
-            collections.create_items(server, base, anchor.dim)
-            collections.create_meta(server, f"{base}_meta")
+            collections.together(
+                lambda: collections.create_items(server, base, anchor.dim),
+                lambda: collections.create_meta(server, f"{base}_meta"),
+            )
             meta = collections.Meta(server, f"{base}_meta")
             _put_model(meta, anchor.to_json(), None)
             about = {"schema": _SCHEMA, "name": label, "dim": anchor.dim, "space": anchor.space.hex}

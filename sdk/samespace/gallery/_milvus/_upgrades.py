@@ -169,8 +169,10 @@ class MilvusUpgrades:
         about = self._store.settings.get("gallery")
         number = about["upgrades"] + 1
         self._store.settings.set("gallery", {**about, "upgrades": number})
-        collections.create_old(self._server, self._old(number), self._store.dim)
-        collections.create_queue(self._server, self._queue(number))
+        collections.together(
+            lambda: collections.create_old(self._server, self._old(number), self._store.dim),
+            lambda: collections.create_queue(self._server, self._queue(number)),
+        )
         for start in range(0, len(keys), _AT_ONCE):
             part = keys[start : start + _AT_ONCE]
             self._note(
