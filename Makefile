@@ -58,7 +58,8 @@ $(TIMM)/.ready: Makefile | $(READY)
 test-timm: $(TIMM)/.ready ## a backbone of timm through the exporter
 	OMP_NUM_THREADS=1 PYTHONPATH=$(TIMM) $(BIN)/python -m pytest -q tests/export/test_timm.py
 
-# The package carries the server itself; it has no place among what the SDK needs.
+# The package carries the server itself; it has no place among what the SDK needs. Its tests mostly
+# wait for it, so two run at a time, each with servers of its own.
 MILVUS := .venv-milvus
 $(MILVUS)/.ready: constraints-milvus.txt
 	test -x $(MILVUS)/bin/python || $(PYTHON) -m venv $(MILVUS)
@@ -72,7 +73,7 @@ milvus: $(MILVUS)/.ready ## a Milvus on this machine, for development; Ctrl+C st
 
 .PHONY: test-milvus
 test-milvus: $(READY) $(MILVUS)/.ready ## what a gallery promises, in a folder and in a real Milvus
-	SAMESPACE_TEST_MILVUS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q \
+	SAMESPACE_TEST_MILVUS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 \
 		tests/sdk/test_gallery_contract.py tests/sdk/test_milvus.py \
 		tests/sdk/test_service_milvus.py
 
