@@ -234,7 +234,7 @@ def test_a_server_that_hangs_is_an_error_too(
         milvus.pause()  # for a few seconds: after 15 it would take itself for gone
         try:
             began = time.monotonic()
-            with pytest.raises(GalleryBusyError, match="within 0.5 s"):
+            with pytest.raises(GalleryBusyError, match=r"within 0\.5 s"):
                 gallery.search(vectors=X[:1], model=cloud, k=1)
             with pytest.raises(GalleryBusyError, match="may be there or not"):
                 gallery.add(["late"], vectors=vectors(1), model=cloud, replace=True)
