@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import sys
@@ -18,6 +19,9 @@ import numpy as np
 from samespace.verification import machine
 
 RESULTS = Path(__file__).parent / "results"
+
+OTHER_WORK = f"The machine's load was {os.getloadavg()[1]:.1f} when it began."
+"""A note for results that other work would change: the mean of five minutes before."""
 _PACKAGES = (
     "samespace",
     "numpy",

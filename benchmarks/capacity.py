@@ -21,7 +21,7 @@ import psutil
 
 from benchmarks import open as opening
 from benchmarks._data import DIM, anchor, clustered
-from benchmarks._result import earlier, write
+from benchmarks._result import OTHER_WORK, earlier, write
 from benchmarks.upgrade_scale import admitted, newer
 from samespace import Gallery
 from samespace.gallery import GivenVectors
@@ -173,8 +173,8 @@ def main() -> None:
     arguments = parser.parse_args()
     names = {"folder": "embedded", "milvus": "milvus"}
     notes = [
-        f"{DIM}-d unit vectors, ids of {ID_BYTES} bytes, payloads of {PAYLOAD_BYTES}. Other work "
-        "shared the machine. Of a Milvus that was upgraded, old and new segments are both there "
+        f"{DIM}-d unit vectors, ids of {ID_BYTES} bytes, payloads of {PAYLOAD_BYTES}. "
+        f"{OTHER_WORK} Of a Milvus that was upgraded, old and new segments are both there "
         "until it removes what it merged."
     ]
     for store in arguments.stores:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks._result import write
+from benchmarks._result import OTHER_WORK, write
 from samespace import Certificate, Embedder, Gallery
 from samespace.indexing import PooledPictures
 
@@ -166,8 +166,7 @@ def main() -> None:
     rows = [row(*key, pictures, took[key], around.get(key)) for key in sorted(took, key=_order)]
     notes = [
         f"The cloud network of the quick start, one thread a process; {arguments.rounds} rounds in "
-        "turn. Other work shared the machine: the times say what kind of cost there is, and not "
-        "how it scales."
+        f"turn. {OTHER_WORK}"
     ]
     write("indexing", COLUMNS, rows, notes=notes)
 

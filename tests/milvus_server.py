@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -31,7 +32,7 @@ ROOT = Path(__file__).parent.parent
 PYTHON = ROOT / ".venv-milvus" / "bin" / "python"
 UNPACKED = ROOT / "build" / "milvus"
 NETWORK = Path(__file__).with_name("milvus_network.py")
-PORT, METRICS = 19530, 9091  # in its own network
+METRICS = 9091  # its port in its own network
 
 _PREPARE = """
 import sys, milvus
@@ -39,7 +40,8 @@ unpacked, data = sys.argv[1:]
 milvus._initialize_data_files(unpacked)
 config = milvus.MilvusServerConfig(data_dir=data)
 config.set("etcd_log_level", "error")
-config.resolve()
+config.resolve()  # to ports that are free outside its network too, which does no harm
+print(config.get("proxy_port"))
 """
 
 
@@ -76,7 +78,11 @@ class MilvusProcess:
         if not PYTHON.exists():
             raise FileNotFoundError(f"{PYTHON} is missing: run 'make milvus' or 'make test-milvus'")
         UNPACKED.mkdir(parents=True, exist_ok=True)
-        subprocess.run([PYTHON, "-c", _PREPARE, str(UNPACKED), str(self.data)], check=True)
+        with (UNPACKED / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the first one unpacks it
+            prepare = [PYTHON, "-c", _PREPARE, str(UNPACKED), str(self.data)]
+            said = subprocess.run(prepare, check=True, stdout=subprocess.PIPE, text=True).stdout
+        self._inner = int(said.split()[-1])
         settings = self.data / "configs" / "milvus.yaml"
         text = settings.read_text()
         # Its parts find one another by this; it does not bind to it.
@@ -162,7 +168,8 @@ class MilvusProcess:
     def _open_network(self) -> list[str]:
         """Make its network; what a command has to begin with to be run in there."""
         listening = [socket.create_server(("127.0.0.1", p)) for p in (self.port, self._metrics)]
-        doors = {one.fileno(): port for one, port in zip(listening, (PORT, METRICS), strict=True)}
+        inner = (self._inner, METRICS)
+        doors = {one.fileno(): port for one, port in zip(listening, inner, strict=True)}
         if missing := [name for name in ("unshare", "nsenter") if not shutil.which(name)]:
             raise FileNotFoundError(f"{missing[0]} is missing: it comes with Linux's util-linux")
         mapped, same = ([], []) if os.geteuid() == 0 else (["--map-root-user"], ["--user"])
