@@ -34,8 +34,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the datasets")
     parser.add_argument("--out", type=Path, default=Path("runs/regressions"))
-    parts = ["methods", "sweep"]
-    parser.add_argument("--parts", nargs="*", default=parts, choices=parts)
+    parts = ["weights", "methods", "sweep"]
+    parser.add_argument(
+        "--parts",
+        nargs="*",
+        default=parts,
+        choices=parts,
+        help="without 'weights' the methods take those that an earlier run has chosen",
+    )
     names = [s.name for s in SCENARIOS]
     parser.add_argument("--scenarios", nargs="*", default=names, choices=names)
     parser.add_argument("--sets", nargs="*", default=list(MANIFESTS), choices=list(MANIFESTS))
@@ -45,18 +51,21 @@ def main() -> None:
     shelves = [Shelf(n, arguments.data / MANIFESTS[n], arguments.out) for n in arguments.sets]
     rows = earlier("regressions")
 
-    def keep(more: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    def keep(more: Iterable[dict[str, Any]]) -> None:
         new = list(more)
         made = {_place(row) for row in new}
         rows[:] = [row for row in rows if _place(row) not in made] + new
         write("regressions", COLUMNS, rows, seeds=arguments.seeds, notes=NOTES)
-        return new
 
     # What matters most comes first: the study can be stopped after any of these.
     scenarios = [s for s in SCENARIOS if s.name in arguments.scenarios]
-    weights: dict[str, float] = {}
+    if "weights" in arguments.parts:
+        keep(weight_rows(shelves[0]))
     if "methods" in arguments.parts:
-        weights = chosen_weights(keep(weight_rows(shelves[0])))
+        searched = [row for row in rows if row["part"] == "weights"]
+        if not searched:
+            parser.error("no run has chosen weights yet: add 'weights' to --parts")
+        weights = chosen_weights(searched)
         print("weights:", weights, flush=True)
         for shelf in shelves:
             keep(method_rows(shelf, scenarios[0], arguments.seeds, weights))
