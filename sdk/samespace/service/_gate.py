@@ -114,7 +114,10 @@ class Gate:
             return
         config, service = self._config, self._service
         try:
-            visit.key = self._who(headers, scope["method"], path)
+            key = self._who(headers)
+            visit.key = key.name if key else "everybody"
+            if key:
+                _may(key, scope["method"], path)
             self._not_too_often(visit.key)
             with service.holding():
                 body = await read_body(receive, headers, config.max_body, config.body_timeout)
@@ -133,16 +136,16 @@ class Gate:
                 await discard_body(receive, headers)
             raise
 
-    def _who(self, headers: Headers, method: str, path: str) -> str:
-        """The name of who asks; raises `Refusal` unless he may."""
+    def _who(self, headers: Headers) -> Key | None:
+        """The key that was shown; None where none is needed, `Refusal` where one is."""
         config, ring = self._config, self._service.keys
         if config.no_keys:
-            return "everybody"
+            return None
         if config.is_local and not ring.is_needed:
             _not_another_page(headers)
-            return "everybody"
+            return None
         scheme, _, shown = headers.get("authorization", "").partition(" ")
-        key: Key | None = ring.find(shown.strip()) if scheme.lower() == "bearer" else None
+        key = ring.find(shown.strip()) if scheme.lower() == "bearer" else None
         if key is None:
             raise Refusal(
                 "no-key",
@@ -150,14 +153,7 @@ class Gate:
                 "'samespace serve keys add' makes one.",
                 headers={"www-authenticate": "Bearer"},
             )
-        needed = "read" if method in ("GET", "HEAD") or path.startswith(_READS) else "write"
-        if needed not in key.scopes:
-            raise Refusal(
-                "no-scope",
-                f"this takes a key with the scope {needed}; {key.name!r} has "
-                f"{' and '.join(key.scopes)}.",
-            )
-        return key.name
+        return key
 
     def _not_too_often(self, key: str) -> None:
         wait = self._service.rate.wait(key)
@@ -204,6 +200,17 @@ class Gate:
 def _request_id(headers: Headers) -> str:
     given_id = headers.get("x-request-id", "")
     return given_id if _ID.fullmatch(given_id) else secrets.token_hex(8)
+
+
+def _may(key: Key, method: str, path: str) -> None:
+    """Raise `Refusal` unless a key has the scope for this."""
+    needed = "read" if method in ("GET", "HEAD") or path.startswith(_READS) else "write"
+    if needed not in key.scopes:
+        raise Refusal(
+            "no-scope",
+            f"this takes a key with the scope {needed}; {key.name!r} has "
+            f"{' and '.join(key.scopes)}.",
+        )
 
 
 def _not_another_page(headers: Headers) -> None:
