@@ -28,6 +28,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).parent.parent
 PYTHON = ROOT / ".venv-milvus" / "bin" / "python"
 UNPACKED = ROOT / "build" / "milvus"
@@ -43,12 +45,6 @@ config.set("etcd_log_level", "error")
 config.resolve()  # to ports that are free outside its network too, which does no harm
 print(config.get("proxy_port"))
 """
-
-
-def free_port() -> int:
-    """One that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        return int(held.getsockname()[1])
 
 
 class MilvusProcess:
@@ -167,11 +163,11 @@ class MilvusProcess:
 
     def _open_network(self) -> list[str]:
         """Make its network; what a command has to begin with to be run in there."""
+        if missing := [name for name in ("unshare", "nsenter") if not shutil.which(name)]:
+            raise FileNotFoundError(f"{missing[0]} is missing: it comes with Linux's util-linux")
         listening = [socket.create_server(("127.0.0.1", p)) for p in (self.port, self._metrics)]
         inner = (self._inner, METRICS)
         doors = {one.fileno(): port for one, port in zip(listening, inner, strict=True)}
-        if missing := [name for name in ("unshare", "nsenter") if not shutil.which(name)]:
-            raise FileNotFoundError(f"{missing[0]} is missing: it comes with Linux's util-linux")
         mapped, same = ([], []) if os.geteuid() == 0 else (["--map-root-user"], ["--user"])
         log = self.data / "logs" / "network.log"
         with log.open("wb") as errors:

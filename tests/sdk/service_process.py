@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,13 +19,9 @@ import psutil
 
 from samespace.service._config import KEYS_FILE
 from samespace.service._keys import add_key
+from tests.ports import free_port
 
 COMMAND = [sys.executable, "-c", "from samespace.cli import main; main()"]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
 
 
 @dataclass

@@ -39,8 +39,9 @@ from samespace_edge import (
     ServiceUnreachableError,
     UnknownIdError,
 )
+from tests.ports import free_port
 from tests.sdk.conftest import MakeGallery
-from tests.sdk.service_process import Running, free_port, new_key, serving, start
+from tests.sdk.service_process import Running, new_key, serving, start
 from tests.sdk.test_gallery import DIM, vectors
 
 

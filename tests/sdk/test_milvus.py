@@ -31,7 +31,8 @@ from samespace_edge import (
     GalleryError,
     SamespaceError,
 )
-from tests.milvus_server import MilvusProcess, free_port
+from tests.milvus_server import MilvusProcess
+from tests.ports import free_port
 from tests.sdk.store_scene import DIM, WITH_MILVUS, vectors
 
 pytestmark = pytest.mark.skipif(not WITH_MILVUS, reason="needs a Milvus: make test-milvus")
