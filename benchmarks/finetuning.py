@@ -34,10 +34,11 @@ from benchmarks.study._finetuning_cost import cost_rows
 from benchmarks.study._finetuning_data import NETWORKS, TASKS, Material
 from benchmarks.study._finetuning_jobs import Wanted, prepare
 from benchmarks.study._finetuning_methods import DEVICE
-from benchmarks.study._finetuning_runs import REGIMES, Bench, NotTrainedError
+from benchmarks.study._finetuning_runs import REGIMES, Bench
+from benchmarks.study._pool import NotTrainedError
 from samespace import Dataset
 
-PARTS = ("full", "five", "ablation", "shots", "ours", "cost")
+PARTS = ("full", "five", "shots", "ours", "ablation", "cost")
 _OURS = "furniture3d/manifest.csv"
 _OURS_FOR = ("clothing",)
 _ABLATED = "clothing"
@@ -49,6 +50,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/finetuning"))
     parser.add_argument("--parts", nargs="*", default=list(PARTS), choices=PARTS)
     parser.add_argument("--sets", nargs="*", default=list(TASKS), choices=list(TASKS))
+    parser.add_argument(
+        "--shots",
+        nargs="*",
+        type=int,
+        default=list(REGIMES),
+        choices=list(REGIMES),
+        help="of each class; 0 for all pictures",
+    )
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--network", choices=list(NETWORKS), default="small")
     parser.add_argument("--processes", type=int, default=1, help="trainings at a time")
@@ -62,11 +71,12 @@ def main() -> None:
         Bench(Material(TASKS[name], arguments.data, arguments.out / name, sees))
         for name in arguments.sets
     ]
-    wanted = list(_wanted(arguments.parts, benches, arguments.data))
+    some = _wanted(arguments.parts, benches, arguments.data)
+    wanted = [w for w in some if w.shots in arguments.shots]
     if arguments.processes > 1:
         first = [w for w in wanted if w.part == "main" and w.shots in (0, 5) and not w.bench.ours]
-        for some in (first, [w for w in wanted if w not in first]):
-            prepare(some, seeds, arguments.processes, until)
+        for each in (first, [w for w in wanted if w not in first]):
+            prepare(each, seeds, arguments.processes, until)
     rows = earlier("finetuning")
 
     def keep(more: Iterable[dict[str, Any]]) -> None:

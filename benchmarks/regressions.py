@@ -4,12 +4,13 @@
 
 DATA holds `grocery_store` and `clothing` (a CSV in each). Every training is kept in `--out`, so a
 stopped study goes on; rows of an earlier run stay until a run makes them anew. Some 250 trainings
-of a minute on two cores.
+of a minute on two cores; `--processes 9` does as many at a time.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,17 @@ from typing import Any
 import torch
 
 from benchmarks._result import earlier, write
+from benchmarks.study._pool import NotTrainedError, run_jobs
 from benchmarks.study._regressions import (
     COLUMNS,
     NOTES,
     chosen_weights,
     method_rows,
     sweep_rows,
+    training_rounds,
     weight_rows,
 )
-from benchmarks.study._taggers import SCENARIOS, Shelf
+from benchmarks.study._taggers import SCENARIOS, Scenario, Shelf
 
 MANIFESTS = {"grocery": "grocery_store/classify.csv", "clothing": "clothing/manifest.csv"}
 
@@ -46,7 +49,11 @@ def main() -> None:
     parser.add_argument("--scenarios", nargs="*", default=names, choices=names)
     parser.add_argument("--sets", nargs="*", default=list(MANIFESTS), choices=list(MANIFESTS))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--processes", type=int, default=1, help="trainings at a time")
+    parser.add_argument("--minutes", type=float, default=1e6, help="stop them after so many")
     arguments = parser.parse_args()
+    seeds = arguments.seeds
+    until = time.monotonic() + 60 * arguments.minutes
     torch.set_num_threads(min(2, torch.get_num_threads()))
     shelves = [Shelf(n, arguments.data / MANIFESTS[n], arguments.out) for n in arguments.sets]
     rows = earlier("regressions")
@@ -55,26 +62,40 @@ def main() -> None:
         new = list(more)
         made = {_place(row) for row in new}
         rows[:] = [row for row in rows if _place(row) not in made] + new
-        write("regressions", COLUMNS, rows, seeds=arguments.seeds, notes=NOTES)
+        write("regressions", COLUMNS, rows, seeds=seeds, notes=NOTES)
 
     # What matters most comes first: the study can be stopped after any of these.
     scenarios = [s for s in SCENARIOS if s.name in arguments.scenarios]
     if "weights" in arguments.parts:
         keep(weight_rows(shelves[0]))
+    weights = dict[str, float]()
     if "methods" in arguments.parts:
         searched = [row for row in rows if row["part"] == "weights"]
         if not searched:
             parser.error("no run has chosen weights yet: add 'weights' to --parts")
         weights = chosen_weights(searched)
         print("weights:", weights, flush=True)
+        if arguments.processes > 1:
+            of = [training_rounds(s, c, seeds, weights) for c in scenarios for s in shelves]
+            for rounds in zip(*of, strict=True):
+                jobs = list(dict.fromkeys(job for some in rounds for job in some))
+                run_jobs(jobs, arguments.processes, until)
+
+    def methods(scenario: Scenario) -> None:
         for shelf in shelves:
-            keep(method_rows(shelf, scenarios[0], arguments.seeds, weights))
+            shelf.trains = time.monotonic() < until
+            try:
+                keep(method_rows(shelf, scenario, seeds, weights))
+            except NotTrainedError:
+                print(f"left out: {shelf.name}, {scenario.name}", flush=True)
+
+    if "methods" in arguments.parts and scenarios:
+        methods(scenarios[0])
     if "sweep" in arguments.parts:
-        keep(sweep_rows(shelves[-1], arguments.seeds))
+        keep(sweep_rows(shelves[-1], seeds))
     if "methods" in arguments.parts:
-        for shelf in shelves:
-            for scenario in scenarios[1:]:
-                keep(method_rows(shelf, scenario, arguments.seeds, weights))
+        for scenario in scenarios[1:]:
+            methods(scenario)
 
 
 def _place(row: dict[str, Any]) -> tuple[str, str, str]:

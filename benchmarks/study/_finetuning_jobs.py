@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
-from multiprocessing import get_context
 from typing import Literal
-
-import torch
 
 from benchmarks.study._finetuning import ABLATION_ROWS, METHODS, ablation_methods
 from benchmarks.study._finetuning_methods import Method
 from benchmarks.study._finetuning_runs import REGIMES, Bench
+from benchmarks.study._pool import run_jobs
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ def prepare(wanted: Sequence[Wanted], seeds: Sequence[int], processes: int, unti
         there = [w for w in wanted if plan is _views or w.bench.started]
         jobs = list(dict.fromkeys(plan(there, seeds)))
         print(f"{name}: {len(jobs)} jobs, after {time.monotonic() - began:.0f} s", flush=True)
-        _run(jobs, processes, until, threads=4 if plan is _views else 1)
+        run_jobs(jobs, processes, until, threads=4 if plan is _views else 1)
     print(f"trained in {time.monotonic() - began:.0f} s", flush=True)
 
 
@@ -118,26 +115,3 @@ def _trainings(wanted: Sequence[Wanted], seeds: Sequence[int]) -> Iterator[_Job]
             for seed in seeds:
                 yield _Job(w.bench, w.shots, seed if w.shots else 0, name, ablation, seed)
                 yield _Job(w.bench, w.shots, 0, name, ablation, seed)
-
-
-def _run(jobs: Sequence[_Job], processes: int, until: float, threads: int) -> None:
-    if not jobs or time.monotonic() > until:
-        return
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (threads,))
-    futures: dict[Future[None], _Job] = {pool.submit(_done, job): job for job in jobs}
-    _, late = wait(futures, max(0.0, until - time.monotonic()))
-    for future, job in futures.items():
-        if future not in late and (error := future.exception()) is not None:
-            print(f"{job}: {error!r}", flush=True)
-    if late:
-        print(f"{len(late)} jobs were not done in time", flush=True)
-        workers = list(pool._processes.values())
-        pool.shutdown(wait=False, cancel_futures=True)
-        for worker in workers:
-            worker.kill()
-    else:
-        pool.shutdown()
-
-
-def _done(job: _Job) -> None:
-    job()

@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmarks.study._finetuning_data import Material
 from benchmarks.study._finetuning_methods import Answers, FineTuning, Linear, Method, Probe
+from benchmarks.study._pool import NotTrainedError
 from samespace import Dataset
 from samespace_cloud.checkpoint import Checkpoint
 from samespace_cloud.linear import LinearConfig
@@ -64,18 +65,14 @@ SHARES = (0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001, 0.00003, 0.00001)
 
 SEARCH_AT_FULL: Mapping[str, Sequence[Sequence[Changes]]] = {
     **SEARCH,
-    "LQF": (({"head_penalty": 0.1}, {}),),
+    "LQF": (({"head_penalty": 0.1}, {}), ({}, {"views": 3, "iterations": 120})),
 }
-"""The same where all pictures are learnt from: each training of LQF takes minutes then."""
+"""The same where all pictures are learnt from: more of them are worth more steps."""
 
 REGIMES = {1: 5, 5: 5, 10: 5, 20: 5, 0: 0}
 """Shots at which the settings for so many shots are searched; 0 is all pictures."""
 
 OURS = "a cloud model of ours"
-
-
-class NotTrainedError(Exception):
-    """Answers are wanted that were never trained."""
 
 
 @dataclass(eq=False)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.study._taggers import SCENARIOS, Scenario, Shelf
+from benchmarks.study._taggers import PLAIN, SCENARIOS, Scenario, Setup, Shelf
 from samespace import metrics
 from samespace.regressions import Predictions, choose, compare
 from samespace_cloud.tagging import TaggerCheckpoint, UpdateConfig, interpolate
@@ -139,6 +139,73 @@ def sweep_rows(shelf: Shelf, seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
     yield from _rows("sweep", shelf, scenario.name, found, {})
 
 
+@dataclass(frozen=True)
+class Training:
+    """One of the study's trainings, by itself: of a tagger, or of an update by a method.
+
+    Attributes:
+        seed: the tagger's, or the update's number.
+        setup: of a tagger.
+        scenario: of an update.
+        weights: of the methods' terms.
+    """
+
+    shelf: Shelf
+    seed: int
+    setup: Setup = PLAIN
+    scenario: Scenario | None = None
+    method: str = ""
+    weights: tuple[tuple[str, float], ...] = ()
+
+    def __call__(self) -> None:
+        if self.scenario is None:
+            self.shelf.tagger(self.setup, self.seed)
+        else:
+            _update(self.shelf, self.scenario, self.seed, self.method, dict(self.weights))
+
+
+def training_rounds(
+    shelf: Shelf, scenario: Scenario, seeds: Sequence[int], weights: Mapping[str, float]
+) -> tuple[list[Training], list[Training]]:
+    """What `method_rows` trains, so that it can be done beforehand; the second round needs the
+    first."""
+    odd = {s for seed in seeds for count in (1, *_ensembles(scenario)) for s in _odd(seed, count)}
+    taggers = [
+        Training(shelf, s, setup)
+        for new in sorted(odd)
+        for setup, s in ((scenario.old, new - 1), (scenario.new, new))
+    ]
+    updates = [
+        Training(shelf, seed, scenario=scenario, method=method, weights=tuple(weights.items()))
+        for seed in seeds
+        for method in _updated(scenario)
+    ]
+    return taggers, updates
+
+
+def _ensembles(scenario: Scenario) -> tuple[int, ...]:
+    return (MEMBERS, _LARGE_ENSEMBLE) if scenario == SCENARIOS[0] else (MEMBERS,)
+
+
+def _updated(scenario: Scenario) -> list[str]:
+    """The methods that train."""
+    own = [n + FROM_OLD for n in (_UNTREATED, "FD-LM", "FD-KL", "ELODI")]
+    return [*METHODS, *(own if scenario == SCENARIOS[0] else ())]
+
+
+def _update(
+    shelf: Shelf, scenario: Scenario, seed: int, method: str, weights: Mapping[str, float]
+) -> TaggerCheckpoint:
+    """The tagger that a method makes of the old one."""
+    old = shelf.tagger(scenario.old, 2 * seed)
+    name = method.removesuffix(FROM_OLD)
+    plain = METHODS.get(name, UNTREATED)
+    update = replace(plain, weight=weights.get(name, plain.weight))
+    members = _members(shelf, scenario, seed, update)
+    start = old if method.endswith(FROM_OLD) else None
+    return _trained(shelf, scenario, seed, method, update, old, members, start)
+
+
 def _updates(
     shelf: Shelf, scenario: Scenario, seed: int, weights: Mapping[str, float]
 ) -> Iterator[tuple[str, Answered]]:
@@ -147,25 +214,13 @@ def _updates(
     old, untreated = shelf.tagger(before, 2 * seed), shelf.tagger(after, 2 * seed + 1)
     said = shelf.says(old)
     yield _UNTREATED, (said, shelf.says(untreated))
-    same = (before.sees, old.classes) == (after.sees, untreated.classes)
-    for name, plain in METHODS.items():
-        update = replace(plain, weight=weights.get(name, plain.weight))
-        members = _members(shelf, scenario, seed, update)
-        new = _trained(shelf, scenario, seed, name, update, old, members)
-        yield name, (said, shelf.says(new))
-    if scenario == SCENARIOS[0]:
-        for name in (_UNTREATED, "FD-LM", "FD-KL", "ELODI"):
-            update = replace(METHODS.get(name, UNTREATED), weight=weights.get(name, 0.0))
-            members = _members(shelf, scenario, seed, update)
-            method = name + FROM_OLD
-            new = _trained(shelf, scenario, seed, method, update, old, members, start=old)
-            yield method, (said, shelf.says(new))
-    sizes = (MEMBERS, _LARGE_ENSEMBLE) if scenario == SCENARIOS[0] else (MEMBERS,)
-    for count in sizes:
+    for method in _updated(scenario):
+        yield method, (said, shelf.says(_update(shelf, scenario, seed, method, weights)))
+    for count in _ensembles(scenario):
         sides = (before, [s - 1 for s in _odd(seed, count)]), (after, _odd(seed, count))
         both = (shelf.says(shelf.ensemble(setup, some)) for setup, some in sides)
         yield f"ensemble of {count}", tuple(both)  # type: ignore[misc]
-    if same:
+    if (before.sees, old.classes) == (after.sees, untreated.classes):
         mixed = interpolate(old, untreated, 0.5, shelf.part(after))
         yield "weights averaged", (said, shelf.says(mixed))
     validation = tuple(shelf.says_of_validation(t) for t in (old, untreated))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.study._pool import NotTrainedError
 from samespace import Dataset
 from samespace.regressions import Predictions
 from samespace_cloud.tagging import (
@@ -72,12 +73,14 @@ class Shelf:
         manifest: its CSV.
         out: where trainings are kept.
         epochs: of every training.
+        trains: whether what is not kept is trained; else `NotTrainedError` is raised.
     """
 
     name: str
     manifest: Path
     out: Path
     epochs: int = 8
+    trains: bool = True
     _said: dict[str, Predictions] = field(default_factory=dict)
 
     @cached_property
@@ -114,6 +117,7 @@ class Shelf:
         folder = self.out / self.name / f"{setup.name}-{seed}"
         if (folder / "tagger.json").exists():
             return TaggerCheckpoint.load(folder)
+        self._may_train()
         return train_tagger(self.part(setup), self.config(setup, seed), folder)
 
     def ensemble(self, setup: Setup, seeds: Sequence[int]) -> TaggerCheckpoint:
@@ -134,6 +138,7 @@ class Shelf:
         folder = self.out / self.name / name
         if (folder / "tagger.json").exists():
             return TaggerCheckpoint.load(folder)
+        self._may_train()
         config = self.config(setup, seed)
         if start is not None:
             config = replace(config, init="checkpoint")
@@ -148,6 +153,10 @@ class Shelf:
     def says_of_validation(self, tagger: TaggerCheckpoint) -> Predictions:
         """Its answers to the val pictures, by which nothing was trained."""
         return self._answers(tagger, "val")
+
+    def _may_train(self) -> None:
+        if not self.trains:
+            raise NotTrainedError
 
     def _answers(self, tagger: TaggerCheckpoint, split: str) -> Predictions:
         key = f"{tagger.fingerprint.hex}-{len(tagger.members)}-{split}"
