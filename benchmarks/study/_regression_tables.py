@@ -80,20 +80,25 @@ def regressions_table(result: Result) -> str:
     return "\n\n".join(parts)
 
 
+_KINDS = ("error", "NFR")
+
+
 def alpha_beta_table(result: Result) -> str:
     """FD-LM's alpha and beta: what they do here and what they did as published."""
     rows = [r for r in result["rows"] if r["part"] == "sweep"]
+    sets = list(dict.fromkeys(r["data"] for r in rows))
+    by = {(r["data"], r["method"]): r for r in rows}
+    header = ["(alpha, beta)", *(f"{kind}, {d}" for d in (*sets, "ImageNet") for kind in _KINDS)]
     lines = []
-    for r in rows:
-        error, rate = PUBLISHED_SWEEP[r["method"]]
-        ours = [_percent(r["error_new"]), _percent(r["nfr"])]
-        lines.append([r["method"], *ours, f"{error:.2f} %", f"{rate:.2f} %"])
-    header = ["(alpha, beta)", "error", "NFR", "error, ImageNet", "NFR, ImageNet"]
-    data = ", ".join(dict.fromkeys(r["data"] for r in rows))
-    return (
-        f"Here {data}, {rows[0]['seeds']} seeds; on ImageNet as published (Yan et al. 2021).\n\n"
-        + markdown(header, lines)
-    )
+    for pair in dict.fromkeys(r["method"] for r in rows):
+        line = [pair]
+        for data in sets:
+            row = by.get((data, pair))
+            line += [_percent(row["error_new"]), _percent(row["nfr"])] if row else ["–", "–"]
+        published = PUBLISHED_SWEEP.get(pair)
+        lines.append([*line, *([f"{x:.2f} %" for x in published] if published else ["–", "–"])])
+    seeds = ", ".join(f"{d}: {by[d, 'none']['seeds']}" for d in sets)
+    return f"Seeds: {seeds}. ImageNet as published (Yan et al. 2021).\n\n{markdown(header, lines)}"
 
 
 def weights_table(result: Result) -> str:

@@ -38,8 +38,18 @@ TOLERANCE = 0.003
 FROM_OLD = ", from the old one"
 """Of methods whose training starts from the old tagger's weights."""
 
-SWEEP = ((0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (1.0, 2.0), (1.0, 10.0), (1.0, 20.0))
-"""(alpha, beta) of FD-LM beside the default's (1, 5): those of the paper."""
+
+SWEEP = (
+    (0.0, 1.0),
+    (1.0, 0.0),
+    (1.0, 1.0),
+    (1.0, 2.0),
+    (1.0, 10.0),
+    (1.0, 20.0),
+    (1.0, 100.0),
+    (1.0, 1000.0),
+)
+"""(alpha, beta) of FD-LM beside the default's (1, 5): those of the paper, and larger ones."""
 
 UNTREATED = UpdateConfig("focal-logit", weight=0.0)
 """An update whose term counts for nothing."""
@@ -67,6 +77,8 @@ COLUMNS = {
 }
 
 NOTES = [
+    "The command is that of the last run; rows of other parts, scenarios and data sets are of"
+    " earlier runs of the same study.",
     "Taggers: the start of EfficientNet-Lite0 at 64 px, from ImageNet weights; the large one is"
     " EfficientNet-Lite0 without its last stage. Old and new ones differ in seeds and views too.",
     "Ensembles, on both sides, are of independent taggers; ELODI learns from one of four.",
