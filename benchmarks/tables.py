@@ -26,6 +26,7 @@ from benchmarks._service_tables import SERVICE
 from benchmarks.study._finetuning_tables import (
     finetuning_settings_table,
     finetuning_table,
+    full_tries_table,
     linear_ablation_table,
     linear_cost_table,
 )
@@ -295,6 +296,7 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "finetuning": lambda r: finetuning_table(r) + "\n\n" + " ".join(r["notes"]) + where(r),
     "linear_ablation": linear_ablation_table,
     "finetuning_settings": finetuning_settings_table,
+    "full_tries": full_tries_table,
     "finetuning_gpu": lambda r: (
         finetuning_settings_table(r) + "\n\n" + " ".join(r["notes"]) + where(r)
     ),
@@ -305,10 +307,11 @@ TABLES: dict[str, Callable[[Result], str]] = {
 
 # One result may have several tables.
 _OF_THE_STUDY = ("ratios", "losses", "teaching", "pool", "architectures", "widths")
+_OF_FINETUNING = ("linear_ablation", "linear_cost", "finetuning_settings", "full_tries")
 _RESULT_OF = (
     dict.fromkeys(_OF_THE_STUDY, "compatibility")
     | dict.fromkeys(("alpha_beta", "weights"), "regressions")
-    | dict.fromkeys(("linear_ablation", "linear_cost", "finetuning_settings"), "finetuning")
+    | dict.fromkeys(_OF_FINETUNING, "finetuning")
     | dict.fromkeys(SERVICE, "service")
     | {"lifting": "upgrades", "sizing": "capacity"}
 )

@@ -49,8 +49,8 @@ NOTES = [
     " between seeds on the first draw.",
     "Settings were chosen on validation pictures, with the first seed and draw: those of 1, 10 and"
     " 20 shots are those of 5.",
-    "Trained on two cores, but for these, by one NVIDIA H100 and torch 2.11: of all pictures those of"
-    " furniture and of grocery, and LQF of clothing; of 5 of a class those of grocery.",
+    "Trained on two cores, but for these, on one NVIDIA H100 with torch 2.11: of all pictures those"
+    " of furniture and of grocery, and LQF of clothing; of 5 of a class those of grocery.",
 ]
 
 Rows = Iterator[dict[str, Any]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from benchmarks._markdown import markdown
@@ -11,6 +12,7 @@ Result = dict[str, Any]
 Row = dict[str, Any]
 
 _BASE = "fine-tuning"
+_DECAY = re.compile(r", weight_decay [^,]+")
 _HEADER = [
     "method",
     "accuracy",
@@ -76,6 +78,26 @@ def finetuning_settings_table(result: Result) -> str:
         )
     header = ["from", "data", "pictures", "method", "tried", "best", "validation accuracy"]
     return markdown(header, lines)
+
+
+def full_tries_table(result: Result) -> str:
+    """What was tried for LQF with all pictures, with the best weight decay of each, beside the best
+    of fine-tuning."""
+    tried = [r for r in result["rows"] if (r["part"], r["shots"]) == ("settings", 0)]
+    lines = []
+    for data in dict.fromkeys(r["data"] for r in tried):
+        best = dict[tuple[str, str], Row]()
+        for row in (r for r in tried if r["data"] == data):
+            apart = _DECAY.sub("", row["settings"]) if row["method"] == "LQF" else ""
+            place = row["method"], apart
+            if place not in best or row["validation"] > best[place]["validation"]:
+                best[place] = row
+        lines += [
+            [data, method, row["settings"], _percent(row["validation"])]
+            for (method, _), row in best.items()
+            if method in (_BASE, "LQF")
+        ]
+    return markdown(["data", "method", "settings", "validation accuracy"], lines)
 
 
 def _place(row: Row) -> tuple[str, str, str, int, str]:
