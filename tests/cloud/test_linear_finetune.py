@@ -77,6 +77,21 @@ def test_no_seed_and_no_order_moves_the_optimum() -> None:
     assert (a - b).norm() < 1e-3 * (a - start).norm()
 
 
+def test_larger_targets_at_a_dearer_weight_decay_are_the_same_but_for_the_head() -> None:
+    x, labels = task()
+    config = replace(QUICK, tolerance=1e-6, slope=0.0, kappa=0.1)
+    ten = replace(config, kappa=1.0, weight_decay=100 * config.weight_decay)
+
+    def apart(only: list[str] | None) -> float:
+        one, other = (finetune_linear(backbone(), x, labels, c, only=only) for c in (config, ten))
+        with torch.no_grad():
+            said = one.model(x)
+            return float((other.model(x) / 10 - said).norm() / said.norm())
+
+    assert apart(["backbone"]) < 1e-4
+    assert apart(None) > 1e-2
+
+
 def test_other_starts_and_losses_run() -> None:
     x, labels = task()
     plain = replace(QUICK, slope=0.0, head="random", solver="adam", lr=1e-2)
