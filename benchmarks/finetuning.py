@@ -97,8 +97,10 @@ def main() -> None:
             keep(main_rows(bench, w.shots, seeds))
         except NotTrainedError:
             print(f"left out: {w.part}, {bench.material.task.name}, {w.shots} shots", flush=True)
-    if "cost" in arguments.parts and time.monotonic() < until:
-        keep(cost_rows(next(b for b in benches if b.material.task == TASKS[_ABLATED]), 0))
+    if "cost" in arguments.parts and _ABLATED in arguments.sets and time.monotonic() < until:
+        bench = benches[arguments.sets.index(_ABLATED)]
+        for shots in (s for s in (5, 0) if s in arguments.shots):
+            keep(cost_rows(bench, shots))
 
 
 def _wanted(parts: Sequence[str], benches: Sequence[Bench], data: Path) -> Iterator[Wanted]:

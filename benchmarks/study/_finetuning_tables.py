@@ -42,8 +42,17 @@ def finetuning_table(result: Result) -> str:
 def linear_cost_table(result: Result) -> str:
     """Time and memory of one training by each method."""
     rows = [r for r in result["rows"] if r["part"] == "cost"]
-    lines = [[r["data"], r["method"], f"{r['seconds']:.0f}", f"{r['peak_mib']:,.0f}"] for r in rows]
-    return markdown(["data", "method", "seconds", "peak MiB"], lines)
+    lines = [
+        [
+            r["data"],
+            _amount(r["shots"]),
+            r["method"],
+            f"{r['seconds']:.0f}",
+            f"{r['peak_mib']:,.0f}",
+        ]
+        for r in rows
+    ]
+    return markdown(["data", "pictures", "method", "seconds", "peak MiB"], lines)
 
 
 def linear_ablation_table(result: Result) -> str:
