@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", default=list(MANIFESTS), choices=list(MANIFESTS))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--processes", type=int, default=1, help="trainings at a time")
-    parser.add_argument("--minutes", type=float, default=1e6, help="stop them after so many")
+    parser.add_argument("--minutes", type=float, default=1e6, help="stop training after so many")
     arguments = parser.parse_args()
     seeds = arguments.seeds
     until = time.monotonic() + 60 * arguments.minutes
@@ -58,8 +58,14 @@ def main() -> None:
     shelves = [Shelf(n, arguments.data / MANIFESTS[n], arguments.out) for n in arguments.sets]
     rows = earlier("regressions")
 
-    def keep(more: Iterable[dict[str, Any]]) -> None:
-        new = list(more)
+    def keep(more: Iterable[dict[str, Any]], what: str) -> None:
+        for shelf in shelves:
+            shelf.trains = time.monotonic() < until
+        try:
+            new = list(more)
+        except NotTrainedError:
+            print(f"left out: {what}", flush=True)
+            return
         made = {_place(row) for row in new}
         rows[:] = [row for row in rows if _place(row) not in made] + new
         write("regressions", COLUMNS, rows, seeds=seeds, notes=NOTES)
@@ -67,7 +73,7 @@ def main() -> None:
     # What matters most comes first: the study can be stopped after any of these.
     scenarios = [s for s in SCENARIOS if s.name in arguments.scenarios]
     if "weights" in arguments.parts:
-        keep(weight_rows(shelves[0]))
+        keep(weight_rows(shelves[0]), "weights")
     weights = dict[str, float]()
     if "methods" in arguments.parts:
         searched = [row for row in rows if row["part"] == "weights"]
@@ -81,21 +87,18 @@ def main() -> None:
                 jobs = list(dict.fromkeys(job for some in rounds for job in some))
                 run_jobs(jobs, arguments.processes, until)
 
-    def methods(scenario: Scenario) -> None:
-        for shelf in shelves:
-            shelf.trains = time.monotonic() < until
-            try:
-                keep(method_rows(shelf, scenario, seeds, weights))
-            except NotTrainedError:
-                print(f"left out: {shelf.name}, {scenario.name}", flush=True)
+    def methods(some: Iterable[Scenario]) -> None:
+        for scenario in some:
+            for shelf in shelves:
+                what = f"methods, {shelf.name}, {scenario.name}"
+                keep(method_rows(shelf, scenario, seeds, weights), what)
 
-    if "methods" in arguments.parts and scenarios:
-        methods(scenarios[0])
-    if "sweep" in arguments.parts:
-        keep(sweep_rows(shelves[-1], seeds))
     if "methods" in arguments.parts:
-        for scenario in scenarios[1:]:
-            methods(scenario)
+        methods(scenarios[:1])
+    if "sweep" in arguments.parts:
+        keep(sweep_rows(shelves[-1], seeds), f"sweep, {shelves[-1].name}")
+    if "methods" in arguments.parts:
+        methods(scenarios[1:])
 
 
 def _place(row: dict[str, Any]) -> tuple[str, str, str]:
