@@ -27,6 +27,7 @@ from benchmarks.study._finetuning import (
     NOTES,
     ablation_rows,
     average_rows,
+    device_note,
     main_rows,
     setting_rows,
 )
@@ -85,7 +86,8 @@ def main() -> None:
         rows[:] = [r for r in rows if _place(r) not in made and r["data"] != AVERAGE] + new
         rows.extend(average_rows(rows))
         scale = "gpu" if DEVICE.type == "cuda" else "cpu"
-        write("finetuning", COLUMNS, rows, seeds=seeds, scale=scale, notes=NOTES)
+        notes = [*NOTES, device_note(rows)]
+        write("finetuning", COLUMNS, rows, seeds=seeds, scale=scale, notes=notes)
 
     for w in wanted:
         bench = replace(w.bench, trains=time.monotonic() < until and arguments.processes == 1)

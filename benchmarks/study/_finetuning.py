@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.study._finetuning_methods import Answers, Linear, Method
+from benchmarks.study._finetuning_methods import CPU, Answers, Linear, Method
 from benchmarks.study._finetuning_runs import FIRST, OURS, Bench
 from samespace import metrics
 
@@ -39,6 +39,7 @@ COLUMNS = {
     "seconds": "part cost: of one training with nothing beside it, views made before",
     "peak_mib": "part cost: largest memory of it, MiB; on a GPU, of the GPU",
     "seeds": "how many; with few shots each has its own draw, but for nfr",
+    "device": "what trained it: cpu, or the name of a GPU",
 }
 
 NOTES = [
@@ -49,8 +50,6 @@ NOTES = [
     " between seeds on the first draw.",
     "Settings were chosen on validation pictures, with the first seed and draw: those of 1, 10 and"
     " 20 shots are those of 5.",
-    "Trained on two cores, but for these, on one NVIDIA H100 with torch 2.11: of all pictures those"
-    " of furniture and of grocery, and LQF of clothing; of 5 of a class those of grocery.",
 ]
 
 Rows = Iterator[dict[str, Any]]
@@ -86,6 +85,7 @@ def setting_rows(bench: Bench, shots: int) -> Rows:
                 settings=method.text,
                 validation=bench.validation(answers),
                 seeds=1,
+                device=answers.device,
             )
 
 
@@ -144,6 +144,23 @@ def average_rows(rows: Sequence[dict[str, Any]]) -> Rows:
 AVERAGE = "mean of the data sets"
 
 
+def device_note(rows: Sequence[dict[str, Any]]) -> str:
+    """Which of the main rows have trainings of a GPU among theirs."""
+    there = [r for r in rows if r["part"] == "main" and r["data"] != AVERAGE and r["device"] != CPU]
+    told = dict[str, list[str]]()
+    for r in there:
+        amount = f"{r['shots']} of a class" if r["shots"] else "all pictures"
+        gpu = r["device"].removeprefix(f"{CPU}, ")
+        told.setdefault(f"{gpu}, {amount} of {r['data']}", []).append(r["method"])
+    if not told:
+        return "Trained on the machine named below."
+    listed = "; ".join(
+        where + ("" if len(names) == len(METHODS) else f" ({', '.join(names)})")
+        for where, names in told.items()
+    )
+    return f"Trained on the machine named below, but for these, in part or whole: {listed}."
+
+
 def _regime(row: dict[str, Any]) -> tuple[str, str, int]:
     return row["network"], row["start"], row["shots"]
 
@@ -157,7 +174,7 @@ def _average(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         sides = np.array([np.abs(np.array(r[f"{key}_ci"]) - r[key]) for r in rows])
         low, high = np.sqrt((sides**2).sum(0)) / len(rows)
         found[f"{key}_ci"] = [float(found[key] - low), float(found[key] + high)]
-    return found | {"accuracy_spread": None}
+    return found | {"accuracy_spread": None, "device": _joined(r["device"] for r in rows)}
 
 
 def _measured(
@@ -193,7 +210,12 @@ def _measured(
             nfr_ci=interval(turned) if len(seeds) > 1 else None,
             nfr_ratio=float(turned.mean() / usual_turned.mean()) if usual_turned.any() else None,
             seeds=len(seeds),
+            device=_joined(a.device for a in (*own.drawn, *own.same)),
         )
+
+
+def _joined(names: Iterable[str]) -> str:
+    return ", ".join(sorted({name for some in names for name in some.split(", ")}))
 
 
 def _found(bench: Bench, method: Method, shots: int, seeds: Sequence[int]) -> Found:

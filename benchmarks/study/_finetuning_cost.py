@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from benchmarks.study._finetuning import METHODS, blank_row
-from benchmarks.study._finetuning_methods import DEVICE, Method
+from benchmarks.study._finetuning_methods import DEVICE, Method, device_name
 from benchmarks.study._finetuning_runs import Bench
 
 
@@ -27,6 +27,7 @@ def cost_rows(bench: Bench, shots: int) -> Iterator[dict[str, Any]]:
             "seconds": seconds,
             "peak_mib": peak,
             "seeds": 1,
+            "device": device_name(),
         }
 
 

@@ -37,6 +37,15 @@ from samespace_cloud.tagging.model import new_tagger
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 """Where everything is tuned."""
 
+
+CPU = "cpu"
+
+
+def device_name() -> str:
+    """What `DEVICE` is: `CPU`, or a GPU's name."""
+    return torch.cuda.get_device_name(DEVICE) if DEVICE.type == "cuda" else CPU
+
+
 _BATCH = 256
 _MEASURED = 2048  # pictures that batch norms are measured on, at most
 
@@ -48,11 +57,13 @@ class Answers:
     Attributes:
         validation, test: places of the classes, int64 (N,); the latter may be left out.
         seconds: of the training; views are not in it.
+        device: what trained it: `cpu`, or the name of a GPU.
     """
 
     validation: NDArray[np.int64]
     test: NDArray[np.int64]
     seconds: float
+    device: str
 
 
 class Method(Protocol):
@@ -122,7 +133,7 @@ class FineTuning:
         for member in tagger.members:
             member.to(DEVICE)
         said = [tagger.logits(drawn.material.inputs(s)).argmax(1).numpy() for s in ("val", "test")]
-        return Answers(*said, seconds)
+        return Answers(*said, seconds, device_name())
 
 
 @dataclass(frozen=True)
@@ -161,7 +172,7 @@ class Linear:
         for split in ("val", "test"):
             seen = _through(front, drawn.material.inputs(split))
             said.append(linear_outputs(tuned.model, seen, vector, _BATCH).argmax(1).cpu().numpy())
-        return Answers(*said, seconds)
+        return Answers(*said, seconds, device_name())
 
     def along(
         self, drawn: Drawn, seed: int, start: Checkpoint | None, shares: Sequence[float]
@@ -186,7 +197,8 @@ class Linear:
             decay = float(f"{share * path.largest:.1e}")
             said = linear_outputs(model, validation, path.at(decay), _BATCH).argmax(1)
             own = replace(self, config=replace(self.config, weight_decay=decay))
-            found.append((own, Answers(said.cpu().numpy(), np.empty(0, np.int64), seconds)))
+            answers = Answers(said.cpu().numpy(), np.empty(0, np.int64), seconds, device_name())
+            found.append((own, answers))
         return found
 
     def _rows(
@@ -240,7 +252,7 @@ class Probe:
         for split in ("val", "test"):
             seen = _through(network, drawn.material.inputs(split))
             said.append((seen @ weight.T + bias).argmax(1).cpu().numpy())
-        return Answers(*said, seconds)
+        return Answers(*said, seconds, device_name())
 
 
 class _Front(nn.Module):

@@ -187,6 +187,7 @@ def _write(file: Path, found: Sequence[tuple[Method, Answers]]) -> None:
         "settings": [m.text for m, _ in found],
         "weight_decays": [m.config.weight_decay if isinstance(m, Linear) else 0 for m, _ in found],
         "seconds": first.seconds,
+        "device": first.device,
     }
     file.with_suffix(".json").write_text(json.dumps(told, indent=1) + "\n")
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
@@ -204,7 +205,7 @@ def _read(file: Path) -> list[tuple[float, Answers]]:
     told = json.loads(file.with_suffix(".json").read_text())
     with np.load(file) as arrays:
         rows = zip(told["weight_decays"], arrays["validation"], arrays["test"], strict=True)
-        return [(decay, Answers(v, t, told["seconds"])) for decay, v, t in rows]
+        return [(decay, Answers(v, t, told["seconds"], told["device"])) for decay, v, t in rows]
 
 
 def _steps(name: str, shots: int) -> Sequence[Sequence[Changes]]:
