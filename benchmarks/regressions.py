@@ -22,13 +22,15 @@ from benchmarks.study._pool import NotTrainedError, run_jobs
 from benchmarks.study._regressions import (
     COLUMNS,
     NOTES,
+    chosen_rate,
     chosen_weights,
     method_rows,
+    rate_rows,
     sweep_rows,
     training_rounds,
     weight_rows,
 )
-from benchmarks.study._taggers import SCENARIOS, Scenario, Shelf
+from benchmarks.study._taggers import SCENARIOS, Scenario, Shelf, by_sgd
 
 MANIFESTS = {"grocery": "grocery_store/classify.csv", "clothing": "clothing/manifest.csv"}
 
@@ -37,13 +39,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the datasets")
     parser.add_argument("--out", type=Path, default=Path("runs/regressions"))
-    parts = ["weights", "methods", "sweep"]
+    parts = ["weights", "methods", "sweep", "sgd"]
     parser.add_argument(
         "--parts",
         nargs="*",
         default=parts,
         choices=parts,
-        help="without 'weights' the methods take those that an earlier run has chosen",
+        help="without 'weights' the methods take those that an earlier run has chosen; 'sgd' is the"
+        " sweep by that optimiser",
     )
     names = [s.name for s in SCENARIOS]
     parser.add_argument("--scenarios", nargs="*", default=names, choices=names)
@@ -97,6 +100,13 @@ def main() -> None:
         methods(scenarios[:1])
     if "sweep" in arguments.parts:
         keep(sweep_rows(shelves[-1], seeds), f"sweep, {shelves[-1].name}")
+    if "sgd" in arguments.parts:
+        shelf = shelves[-1]
+        keep(rate_rows(shelf), f"rates, {shelf.name}")
+        searched = [row for row in rows if (row["part"], row["data"]) == ("rates", shelf.name)]
+        if searched:
+            scenario = by_sgd(chosen_rate(searched))
+            keep(sweep_rows(shelf, seeds, scenario), f"sweep, {shelf.name}, {scenario.name}")
     if "methods" in arguments.parts:
         methods(scenarios[1:])
 

@@ -32,6 +32,7 @@ from benchmarks.study._finetuning_tables import (
 )
 from benchmarks.study._regression_tables import (
     alpha_beta_table,
+    rates_table,
     regressions_table,
     weights_table,
 )
@@ -293,6 +294,7 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "regressions": lambda r: regressions_table(r) + "\n\n" + " ".join(r["notes"]) + where(r),
     "alpha_beta": alpha_beta_table,
     "weights": weights_table,
+    "sgd_rates": rates_table,
     "finetuning": lambda r: finetuning_table(r) + "\n\n" + " ".join(r["notes"]) + where(r),
     "linear_ablation": linear_ablation_table,
     "finetuning_settings": finetuning_settings_table,
@@ -310,7 +312,7 @@ _OF_THE_STUDY = ("ratios", "losses", "teaching", "pool", "architectures", "width
 _OF_FINETUNING = ("linear_ablation", "linear_cost", "finetuning_settings", "full_tries")
 _RESULT_OF = (
     dict.fromkeys(_OF_THE_STUDY, "compatibility")
-    | dict.fromkeys(("alpha_beta", "weights"), "regressions")
+    | dict.fromkeys(("alpha_beta", "weights", "sgd_rates"), "regressions")
     | dict.fromkeys(_OF_FINETUNING, "finetuning")
     | dict.fromkeys(SERVICE, "service")
     | {"lifting": "upgrades", "sizing": "capacity"}

@@ -86,18 +86,22 @@ _KINDS = ("error", "NFR")
 def alpha_beta_table(result: Result) -> str:
     """FD-LM's alpha and beta: what they do here and what they did as published."""
     rows = [r for r in result["rows"] if r["part"] == "sweep"]
-    sets = list(dict.fromkeys(r["data"] for r in rows))
-    by = {(r["data"], r["method"]): r for r in rows}
-    header = ["(alpha, beta)", *(f"{kind}, {d}" for d in (*sets, "ImageNet") for kind in _KINDS)]
+    runs = list(dict.fromkeys((r["data"], r["scenario"]) for r in rows))
+    by = {(r["data"], r["scenario"], r["method"]): r for r in rows}
+    names = [data + scenario.removeprefix("retrained") for data, scenario in runs]
+    of = [*names, "ImageNet"]
+    header = ["(alpha, beta)", *(f"{kind}, {name}" for name in of for kind in _KINDS)]
     lines = []
     for pair in dict.fromkeys(r["method"] for r in rows):
         line = [pair]
-        for data in sets:
-            row = by.get((data, pair))
+        for run in runs:
+            row = by.get((*run, pair))
             line += [_percent(row["error_new"]), _percent(row["nfr"])] if row else ["–", "–"]
         published = PUBLISHED_SWEEP.get(pair)
         lines.append([*line, *([f"{x:.2f} %" for x in published] if published else ["–", "–"])])
-    seeds = ", ".join(f"{d}: {by[d, 'none']['seeds']}" for d in sets)
+    seeds = ", ".join(
+        f"{n}: {by[*run, 'none']['seeds']}" for n, run in zip(names, runs, strict=True)
+    )
     return f"Seeds: {seeds}. ImageNet as published (Yan et al. 2021).\n\n{markdown(header, lines)}"
 
 
@@ -106,6 +110,13 @@ def weights_table(result: Result) -> str:
     rows = [r for r in result["rows"] if r["part"] == "weights"]
     lines = [[r["method"], _percent(r["error_new"]), _percent(r["nfr"])] for r in rows]
     return markdown(["method, weight", "validation error", "validation NFR"], lines)
+
+
+def rates_table(result: Result) -> str:
+    """What they say of SGD's learning rate."""
+    rows = [r for r in result["rows"] if r["part"] == "rates"]
+    lines = [[r["method"].replace("none", "AdamW"), _percent(r["error_new"])] for r in rows]
+    return markdown(["optimiser, learning rate", "validation error"], lines)
 
 
 def _line(row: Row) -> list[str]:

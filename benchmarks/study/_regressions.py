@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.study._taggers import PLAIN, SCENARIOS, Scenario, Setup, Shelf
+from benchmarks.study._taggers import (
+    PLAIN,
+    SCENARIOS,
+    SGD_RATES,
+    Scenario,
+    Setup,
+    Shelf,
+    by_sgd,
+)
 from samespace import metrics
 from samespace.regressions import Predictions, choose, compare
 from samespace_cloud.tagging import TaggerCheckpoint, UpdateConfig, interpolate
@@ -59,7 +67,8 @@ _LARGE_ENSEMBLE = 8
 _UNTREATED = "none"
 
 COLUMNS = {
-    "part": "methods; sweep: alpha, beta of FD-LM; weights: on validation pictures, to choose by",
+    "part": "methods; sweep: alpha, beta of FD-LM; weights, rates: of methods, and of SGD, on"
+    " validation pictures, to choose by",
     "data": "data set; both are photographs",
     "scenario": "what changes from the old tagger to the new one",
     "method": "how the new one was trained, or what was done without training",
@@ -134,9 +143,26 @@ def method_rows(
     yield from _rows("methods", shelf, scenario.name, found, weights)
 
 
-def sweep_rows(shelf: Shelf, seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """A row for every alpha and beta, on the first scenario."""
-    scenario = SCENARIOS[0]
+def rate_rows(shelf: Shelf) -> Iterator[dict[str, Any]]:
+    """A row for every learning rate of SGD, by validation pictures, beside AdamW's."""
+    said, other = (shelf.says_of_validation(shelf.tagger(PLAIN, seed)) for seed in (0, 1))
+    found = {_UNTREATED: [(said, other)]}
+    for rate in SGD_RATES:
+        tagger = shelf.tagger(by_sgd(rate).new, 1)
+        found[f"SGD, {rate:g}"] = [(said, shelf.says_of_validation(tagger))]
+    yield from _rows("rates", shelf, SCENARIOS[0].name, found, {})
+
+
+def chosen_rate(rows: Sequence[dict[str, Any]]) -> float:
+    """The one of the smallest error among the rows of `rate_rows`."""
+    errors = {row["method"]: row["error_new"] for row in rows}
+    return min(SGD_RATES, key=lambda rate: errors[f"SGD, {rate:g}"])
+
+
+def sweep_rows(
+    shelf: Shelf, seeds: Sequence[int], scenario: Scenario = SCENARIOS[0]
+) -> Iterator[dict[str, Any]]:
+    """A row for every alpha and beta, on a scenario."""
     found: dict[str, list[Answered]] = {}
     for seed in seeds:
         old = shelf.tagger(scenario.old, 2 * seed)

@@ -36,12 +36,14 @@ class Setup:
         sees: its network.
         pictures: share of every class's train pictures that it learns from.
         classes: share of the classes that it knows.
+        sgd: learning rate of SGD that clips no gradient, as the papers train; 0 for AdamW.
     """
 
     name: str
     sees: FromPictures = SMALL
     pictures: float = 1.0
     classes: float = 1.0
+    sgd: float = 0.0
 
 
 PLAIN = Setup("plain")
@@ -62,6 +64,15 @@ SCENARIOS = (
     Scenario("half of the pictures to all", Setup("half-pictures", pictures=0.5)),
     Scenario("half of the classes to all", Setup("half-classes", classes=0.5)),
 )
+
+
+SGD_RATES = (0.003, 0.01, 0.03, 0.1)
+
+
+def by_sgd(rate: float) -> Scenario:
+    """Retrained, both times by SGD."""
+    setup = Setup(f"sgd-{rate:g}", sgd=rate)
+    return Scenario(f"retrained by SGD at {rate:g}", setup, setup)
 
 
 @dataclass(eq=False)
@@ -108,9 +119,12 @@ class Shelf:
 
     def config(self, setup: Setup, seed: int) -> TaggerConfig:
         """Settings of a training; odd and even seeds see other views."""
-        return TaggerConfig(
+        config = TaggerConfig(
             setup.sees, init="imagenet", epochs=self.epochs, seed=seed, views_seed=seed % 2
         )
+        if setup.sgd:
+            config = replace(config, optimizer="sgd", lr=setup.sgd, clip=0.0)
+        return config
 
     def tagger(self, setup: Setup, seed: int) -> TaggerCheckpoint:
         """One that was trained without regard to any other."""

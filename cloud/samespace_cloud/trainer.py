@@ -28,6 +28,7 @@ from samespace_cloud._distributed import (
 )
 from samespace_cloud.checkpoint import read_tensors, write_tensors
 from samespace_cloud.config import TrainConfig
+from samespace_cloud.optimizers import CLIP, Optimizer, new_optimizer
 from samespace_cloud.students import Students
 from samespace_cloud.views import JoinedViews, Views
 from samespace_edge import CheckpointError, ConfigError, canonical_json
@@ -60,6 +61,8 @@ class Trainer:
         title: what is shown as progress.
         about: what else decides over the result, such as the data's hash and the teacher's
             fingerprint; a stopped training only goes on where it is the same.
+        optimizer: what makes steps of gradients.
+        clip: the norm that a gradient has at most; 0 for any.
     """
 
     def __init__(
@@ -73,6 +76,8 @@ class Trainer:
         title: str = "train",
         device: torch.device | None = None,
         about: Sequence[str] = (),
+        optimizer: Optimizer = "adamw",
+        clip: float = CLIP,
     ) -> None:
         _check_processes(config.batch_size, students)
         join()
@@ -88,7 +93,8 @@ class Trainer:
         self._folder = folder
         self._validate = validate
         self._title = title
-        self._optimizer = torch.optim.AdamW(self._groups(), lr=config.lr)
+        self._optimizer = new_optimizer(optimizer, self._groups(), config.lr)
+        self._clip = clip
         self._steps_per_epoch = max(1, len(labels) // config.batch_size)
         self._total = self._steps_per_epoch * config.epochs
         self._step = 0
@@ -206,7 +212,8 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         average_gradients(self.students.parameters())
         self._in_network += time.monotonic() - started
-        nn.utils.clip_grad_norm_(self.students.parameters(), 5.0)
+        if self._clip:
+            nn.utils.clip_grad_norm_(self.students.parameters(), self._clip)
         self._optimizer.step()
         self._follow()
         return float(loss.detach())

@@ -128,22 +128,26 @@ def test_the_same_settings_give_the_same_weights(data: Dataset, tmp_path: Path) 
     assert not same(one, train_tagger(data, replace(QUICK, seed=1), tmp_path / "three"))
 
 
+SGD = replace(QUICK, optimizer="sgd", lr=0.05, clip=0.0)
+
+
+@pytest.mark.parametrize("quick", [QUICK, SGD], ids=lambda c: c.optimizer)
 def test_a_stopped_training_goes_on_to_the_same_weights(
-    old: TaggerCheckpoint, data: Dataset, tmp_path: Path
+    old: TaggerCheckpoint, data: Dataset, tmp_path: Path, quick: TaggerConfig
 ) -> None:
     update = UpdateConfig("focal-kl")
-    whole = update_tagger(data, QUICK, update, old, tmp_path / "whole")
+    whole = update_tagger(data, quick, update, old, tmp_path / "whole")
 
     def interrupt(stage: str, done: int, total: int) -> None:
         if stage.startswith("train") and done == 4:
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        update_tagger(data, QUICK, update, old, tmp_path / "part", progress=interrupt)
+        update_tagger(data, quick, update, old, tmp_path / "part", progress=interrupt)
     other = UpdateConfig("focal-kl", beta=1.0)
     with pytest.raises(CheckpointError, match="a stopped training with other settings"):
-        update_tagger(data, QUICK, other, old, tmp_path / "part")
-    assert same(whole, update_tagger(data, QUICK, update, old, tmp_path / "part"))
+        update_tagger(data, quick, other, old, tmp_path / "part")
+    assert same(whole, update_tagger(data, quick, update, old, tmp_path / "part"))
 
 
 def test_held_to_old_logits_a_new_tagger_turns_fewer_answers_over(
@@ -490,9 +494,24 @@ def _saved(checkpoint: TaggerCheckpoint, folder: Path) -> Path:
     return folder
 
 
+def test_a_gradient_is_clipped_where_it_is_to_be(data: Dataset, tmp_path: Path) -> None:
+    free = train_tagger(data, SGD, tmp_path / "free")
+    assert same(free, train_tagger(data, replace(SGD, clip=1e6), tmp_path / "loose"))
+    # Steps of next to nothing: with either learning rate the weights stay where they began.
+    still = replace(SGD, clip=1e-9, weight_decay=0.0)
+    held = [
+        train_tagger(data, replace(still, lr=lr), tmp_path / f"held{lr}").tagger.head
+        for lr in (0.05, 0.01)
+    ]
+    torch.testing.assert_close(held[0].weight, held[1].weight, atol=1e-7, rtol=0)
+    assert (held[0].weight - free.tagger.head.weight).abs().max() > 1e-3
+
+
 def test_settings_out_of_range_are_named(bundles: dict[str, Path]) -> None:
     with pytest.raises(ConfigError, match=r"out of range: epochs = 0, ema = 1\.0"):
         replace(CONFIG, epochs=0, ema=1.0)
+    with pytest.raises(ConfigError, match="out of range: optimizer = 'lion', clip = -1"):
+        replace(CONFIG, optimizer="lion", clip=-1)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="unknown settings of a tagger: scale"):
         TaggerConfig.from_json({"scale": 16})
     with pytest.raises(ConfigError, match="unknown settings of what a tagger sees: sise"):

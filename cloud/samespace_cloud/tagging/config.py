@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from samespace_cloud.augment import Augmentation
+from samespace_cloud.optimizers import CLIP, Optimizer
 from samespace_cloud.tagging.sees import FromPictures, FromVectors, Sees, sees_from
 from samespace_edge import ConfigError
 
@@ -23,11 +24,14 @@ class TaggerConfig:
             or `checkpoint` (a checkpoint's own weights, as far as they fit).
         epochs: passes over the pictures.
         batch_size: pictures in a step.
-        lr: peak learning rate of the head (AdamW), reached after the warm-up and brought to 0
-            along a cosine.
+        optimizer: `adamw`; or `sgd` with momentum, as papers on updates train, for which `lr` has
+            to be chosen anew.
+        lr: peak learning rate of the head, reached after the warm-up and brought to 0 along a
+            cosine.
         backbone_lr: the learning rate of all before the head, as a share of `lr`.
         weight_decay: of weights; biases and norms have none.
         warmup: share of the steps over which the rate rises from 0.
+        clip: the norm that a step's gradient has at most; 0 for any.
         ema: decay of the moving average of the weights that is kept; 0 keeps the last weights.
         views: how many views of every picture are made, the picture itself among them; vectors
             have one.
@@ -47,10 +51,12 @@ class TaggerConfig:
     init: TaggerInit = "random"
     epochs: int = 20
     batch_size: int = 64
+    optimizer: Optimizer = "adamw"
     lr: float = 2e-3
     backbone_lr: float = 1.0
     weight_decay: float = 0.02
     warmup: float = 0.05
+    clip: float = CLIP
     ema: float = 0.99
     views: int = 6
     canvas: int = 0
@@ -66,10 +72,12 @@ class TaggerConfig:
             "init": self.init in ("random", "imagenet", "checkpoint"),
             "epochs": self.epochs >= 1,
             "batch_size": self.batch_size >= 2,
+            "optimizer": self.optimizer in get_args(Optimizer),
             "lr": self.lr > 0,
             "backbone_lr": self.backbone_lr >= 0,
             "weight_decay": self.weight_decay >= 0,
             "warmup": 0 <= self.warmup < 1,
+            "clip": self.clip >= 0,
             "ema": 0 <= self.ema < 1,
             "views": self.views >= 1,
             "canvas": self.canvas == 0 or self.canvas >= 16,

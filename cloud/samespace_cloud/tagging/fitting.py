@@ -149,6 +149,8 @@ def fit(
         folder,
         title=f"train {folder.name}",
         about=about,
+        optimizer=config.optimizer,
+        clip=config.clip,
     )
     kept = trainer.run(progress)
     assert isinstance(kept, Tagging)
