@@ -96,7 +96,7 @@ def alpha_beta_table(result: Result) -> str:
         line = [pair]
         for run in runs:
             row = by.get((*run, pair))
-            line += [_percent(row["error_new"]), _percent(row["nfr"])] if row else ["–", "–"]
+            line += [_percent(row[key]) for key in ("error_new", "nfr")] if row else ["–", "–"]
         published = PUBLISHED_SWEEP.get(pair)
         lines.append([*line, *([f"{x:.2f} %" for x in published] if published else ["–", "–"])])
     seeds = ", ".join(
@@ -150,5 +150,5 @@ def _published(scenario: str) -> str:
     return f"{told}\n\n{markdown(['method', 'error, new', 'NFR', 'less NFR than none'], lines)}"
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+def _percent(share: float | None) -> str:
+    return "diverged" if share is None else f"{100 * share:.1f} %"

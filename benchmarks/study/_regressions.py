@@ -20,7 +20,7 @@ from benchmarks.study._taggers import (
 )
 from samespace import metrics
 from samespace.regressions import Predictions, choose, compare
-from samespace_cloud.tagging import TaggerCheckpoint, UpdateConfig, interpolate
+from samespace_cloud.tagging import DivergedError, TaggerCheckpoint, UpdateConfig, interpolate
 
 METHODS = {
     "FD-LM": UpdateConfig("focal-logit"),
@@ -73,7 +73,7 @@ COLUMNS = {
     "scenario": "what changes from the old tagger to the new one",
     "method": "how the new one was trained, or what was done without training",
     "error_old": "share of the test pictures that the old one has wrong, mean over seeds",
-    "error_new": "the same of the new one",
+    "error_new": "the same of the new one; null where a training diverged",
     "error_difference": "error_new of this method less that of none",
     "error_difference_ci": "its 95 % interval, paired by picture and seed; over pictures or labels",
     "nfr": "share of the test pictures that only the old one has right, mean over seeds",
@@ -147,23 +147,32 @@ def rate_rows(shelf: Shelf) -> Iterator[dict[str, Any]]:
     """A row for every learning rate of SGD, by validation pictures, beside AdamW's."""
     said, other = (shelf.says_of_validation(shelf.tagger(PLAIN, seed)) for seed in (0, 1))
     found = {_UNTREATED: [(said, other)]}
+    diverged = []
     for rate in SGD_RATES:
-        tagger = shelf.tagger(by_sgd(rate).new, 1)
-        found[f"SGD, {rate:g}"] = [(said, shelf.says_of_validation(tagger))]
+        name = f"SGD, {rate:g}"
+        try:
+            tagger = shelf.tagger(by_sgd(rate).new, 1)
+        except DivergedError:
+            diverged.append(name)
+        else:
+            found[name] = [(said, shelf.says_of_validation(tagger))]
     yield from _rows("rates", shelf, SCENARIOS[0].name, found, {})
+    yield from (_diverged("rates", shelf, SCENARIOS[0].name, name, 1) for name in diverged)
 
 
 def chosen_rate(rows: Sequence[dict[str, Any]]) -> float:
     """The one of the smallest error among the rows of `rate_rows`."""
     errors = {row["method"]: row["error_new"] for row in rows}
-    return min(SGD_RATES, key=lambda rate: errors[f"SGD, {rate:g}"])
+    good = [rate for rate in SGD_RATES if errors[f"SGD, {rate:g}"] is not None]
+    return min(good, key=lambda rate: errors[f"SGD, {rate:g}"])
 
 
 def sweep_rows(
     shelf: Shelf, seeds: Sequence[int], scenario: Scenario = SCENARIOS[0]
 ) -> Iterator[dict[str, Any]]:
-    """A row for every alpha and beta, on a scenario."""
+    """A row for every alpha and beta, on a scenario; without numbers where a seed diverges."""
     found: dict[str, list[Answered]] = {}
+    diverged = set[str]()
     for seed in seeds:
         old = shelf.tagger(scenario.old, 2 * seed)
         said = shelf.says(old)
@@ -172,9 +181,28 @@ def sweep_rows(
         for alpha, beta in sorted((*SWEEP, (1.0, 5.0))):
             update = UpdateConfig("focal-logit", alpha=alpha, beta=beta)
             name = "FD-LM" if (alpha, beta) == (1, 5) else f"FD-LM-{alpha:g}-{beta:g}"
-            new = _trained(shelf, scenario, seed, name, update, old)
-            found.setdefault(f"({alpha:g}, {beta:g})", []).append((said, shelf.says(new)))
-    yield from _rows("sweep", shelf, scenario.name, found, {})
+            pair = f"({alpha:g}, {beta:g})"
+            try:
+                new = _trained(shelf, scenario, seed, name, update, old)
+            except DivergedError:
+                diverged.add(pair)
+            else:
+                found.setdefault(pair, []).append((said, shelf.says(new)))
+    whole = {pair: pairs for pair, pairs in found.items() if pair not in diverged}
+    yield from _rows("sweep", shelf, scenario.name, whole, {})
+    for pair in sorted(diverged):
+        yield _diverged("sweep", shelf, scenario.name, pair, len(seeds))
+
+
+def _diverged(part: str, shelf: Shelf, scenario: str, method: str, seeds: int) -> dict[str, Any]:
+    told = {
+        "part": part,
+        "data": shelf.name,
+        "scenario": scenario,
+        "method": method,
+        "seeds": seeds,
+    }
+    return dict.fromkeys(COLUMNS) | told
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from benchmarks.study._pool import NotTrainedError
 from samespace import Dataset
 from samespace.regressions import Predictions
 from samespace_cloud.tagging import (
+    DivergedError,
     FromPictures,
     TaggerCheckpoint,
     TaggerConfig,
@@ -36,7 +37,8 @@ class Setup:
         sees: its network.
         pictures: share of every class's train pictures that it learns from.
         classes: share of the classes that it knows.
-        sgd: learning rate of SGD that clips no gradient, as the papers train; 0 for AdamW.
+        sgd: learning rate of SGD as the papers train, with little weight decay and no gradient
+            clipped; 0 for AdamW.
     """
 
     name: str
@@ -85,6 +87,8 @@ class Shelf:
         out: where trainings are kept.
         epochs: of every training.
         trains: whether what is not kept is trained; else `NotTrainedError` is raised.
+
+    A training that diverges raises `DivergedError`, and is not tried again.
     """
 
     name: str
@@ -123,16 +127,15 @@ class Shelf:
             setup.sees, init="imagenet", epochs=self.epochs, seed=seed, views_seed=seed % 2
         )
         if setup.sgd:
-            config = replace(config, optimizer="sgd", lr=setup.sgd, clip=0.0)
+            config = replace(config, optimizer="sgd", lr=setup.sgd, clip=0.0, weight_decay=1e-4)
         return config
 
     def tagger(self, setup: Setup, seed: int) -> TaggerCheckpoint:
         """One that was trained without regard to any other."""
         folder = self.out / self.name / f"{setup.name}-{seed}"
-        if (folder / "tagger.json").exists():
-            return TaggerCheckpoint.load(folder)
-        self._may_train()
-        return train_tagger(self.part(setup), self.config(setup, seed), folder)
+        return self._kept(
+            folder, lambda: train_tagger(self.part(setup), self.config(setup, seed), folder)
+        )
 
     def ensemble(self, setup: Setup, seeds: Sequence[int]) -> TaggerCheckpoint:
         """Several of these, averaged."""
@@ -150,14 +153,14 @@ class Shelf:
     ) -> TaggerCheckpoint:
         """One that was trained to replace `old`, from the weights of `start` where given."""
         folder = self.out / self.name / name
-        if (folder / "tagger.json").exists():
-            return TaggerCheckpoint.load(folder)
-        self._may_train()
         config = self.config(setup, seed)
         if start is not None:
             config = replace(config, init="checkpoint")
-        return update_tagger(
-            self.part(setup), config, update, old, folder, members=members, start=start
+        return self._kept(
+            folder,
+            lambda: update_tagger(
+                self.part(setup), config, update, old, folder, members=members, start=start
+            ),
         )
 
     def says(self, tagger: TaggerCheckpoint) -> Predictions:
@@ -168,9 +171,20 @@ class Shelf:
         """Its answers to the val pictures, by which nothing was trained."""
         return self._answers(tagger, "val")
 
-    def _may_train(self) -> None:
+    def _kept(self, folder: Path, train: Callable[[], TaggerCheckpoint]) -> TaggerCheckpoint:
+        """What lies in a folder; trained where nothing does yet."""
+        if (folder / "tagger.json").exists():
+            return TaggerCheckpoint.load(folder)
+        mark = folder / "diverged"
+        if mark.exists():
+            raise DivergedError(mark.read_text())
         if not self.trains:
             raise NotTrainedError
+        try:
+            return train()
+        except DivergedError as error:
+            mark.write_text(str(error))
+            raise
 
     def _answers(self, tagger: TaggerCheckpoint, split: str) -> Predictions:
         key = f"{tagger.fingerprint.hex}-{len(tagger.members)}-{split}"

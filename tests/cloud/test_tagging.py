@@ -21,6 +21,7 @@ from samespace_cloud.checkpoint import Checkpoint, read_tensors, write_tensors
 from samespace_cloud.model import EmbeddingModel, ModelConfig
 from samespace_cloud.tagging import (
     METHODS,
+    DivergedError,
     FromPictures,
     FromVectors,
     SavedLogits,
@@ -480,7 +481,7 @@ def test_manifests_are_read_with_and_without_roles(
 def test_a_training_that_runs_away_is_stopped(
     old: TaggerCheckpoint, data: Dataset, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match=r"not finite after \d+% of the training; lower lr"):
+    with pytest.raises(DivergedError, match=r"not finite after \d+% of the training; lower lr"):
         train_tagger(data, replace(QUICK, lr=1e30), tmp_path / "away")
     broken = TaggerCheckpoint.load(_saved(old, tmp_path / "broken"))
     with torch.no_grad():

@@ -13,6 +13,7 @@
 from samespace_cloud.tagging.checkpoint import TaggerCheckpoint, ensemble_of
 from samespace_cloud.tagging.config import TaggerConfig
 from samespace_cloud.tagging.data import open_labelled
+from samespace_cloud.tagging.fitting import DivergedError
 from samespace_cloud.tagging.interpolation import interpolate
 from samespace_cloud.tagging.methods import METHODS
 from samespace_cloud.tagging.model import Tagger
@@ -25,6 +26,7 @@ from samespace_cloud.tagging.updating import update_tagger
 
 __all__ = [
     "METHODS",
+    "DivergedError",
     "FromPictures",
     "FromVectors",
     "SavedLogits",

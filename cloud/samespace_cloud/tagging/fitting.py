@@ -27,6 +27,10 @@ from samespace_cloud.views import Views
 from samespace_edge import ConfigError, canonical_json
 
 
+class DivergedError(ConfigError):
+    """A training whose logits or loss are no longer finite."""
+
+
 class Tagging(Students):
     """A tagger under cross-entropy and, of an update, `weight` times a term."""
 
@@ -46,8 +50,8 @@ class Tagging(Students):
     def loss(
         self, inputs: Mapping[int, Tensor], label: Tensor, taught: Tensor | None, done: float
     ) -> Tensor:
-        """See `Students.loss`; `taught` are the old logits. Raises `ConfigError` where the logits
-        are no longer finite."""
+        """See `Students.loss`; `taught` are the old logits. Raises `DivergedError` where the
+        logits are no longer finite."""
         tagger = self.tagger
         (side,) = inputs
         embedding = tagger.embed(inputs[side].to(label.device))
@@ -57,7 +61,7 @@ class Tagging(Students):
             answers = Answers(logits, embedding.float(), label, taught)
             total = total + self._weight * self.term(answers)
         if not torch.isfinite(total):
-            raise ConfigError(
+            raise DivergedError(
                 f"the logits or their loss are not finite after {done:.0%} of the training; lower "
                 "lr or, of an update, weight"
             )
