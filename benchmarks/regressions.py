@@ -23,9 +23,11 @@ from benchmarks.study._regressions import (
     COLUMNS,
     NOTES,
     chosen_rate,
+    chosen_sgd_weight,
     chosen_weights,
     method_rows,
     rate_rows,
+    sgd_weight_rows,
     sweep_rows,
     training_rounds,
     weight_rows,
@@ -96,17 +98,26 @@ def main() -> None:
                 what = f"methods, {shelf.name}, {scenario.name}"
                 keep(method_rows(shelf, scenario, seeds, weights), what)
 
+    def by_the_papers_optimiser(shelf: Shelf) -> None:
+        keep(rate_rows(shelf), f"rates, {shelf.name}")
+        rates = [row for row in rows if _place(row) == ("rates", shelf.name, SCENARIOS[0].name)]
+        if not rates:
+            return
+        scenario = by_sgd(chosen_rate(rates))
+        keep(sgd_weight_rows(shelf, scenario), f"weights, {shelf.name}, {scenario.name}")
+        tried = [row for row in rows if _place(row) == ("rates", shelf.name, scenario.name)]
+        if tried:
+            weight = chosen_sgd_weight(tried)
+            print(f"{scenario.name}, weight {weight:g}", flush=True)
+            sweep = sweep_rows(shelf, seeds, scenario, weight)
+            keep(sweep, f"sweep, {shelf.name}, {scenario.name}")
+
     if "methods" in arguments.parts:
         methods(scenarios[:1])
     if "sweep" in arguments.parts:
         keep(sweep_rows(shelves[-1], seeds), f"sweep, {shelves[-1].name}")
     if "sgd" in arguments.parts:
-        shelf = shelves[-1]
-        keep(rate_rows(shelf), f"rates, {shelf.name}")
-        searched = [row for row in rows if (row["part"], row["data"]) == ("rates", shelf.name)]
-        if searched:
-            scenario = by_sgd(chosen_rate(searched))
-            keep(sweep_rows(shelf, seeds, scenario), f"sweep, {shelf.name}, {scenario.name}")
+        by_the_papers_optimiser(shelves[-1])
     if "methods" in arguments.parts:
         methods(scenarios[1:])
 

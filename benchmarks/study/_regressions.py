@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,9 @@ WEIGHTS = {
     "FD-KL": (4.0, 16.0, 64.0),
 }
 """Of the methods that have one worth choosing: a sum over classes needs less than a mean."""
+
+SGD_WEIGHTS = (0.001, 0.003, 0.01, 0.03, 0.1)
+"""Of FD-LM by SGD."""
 
 TOLERANCE = 0.003
 """By how much the validation error may rise for fewer negative flips."""
@@ -96,6 +99,7 @@ NOTES = [
 ]
 
 Answered = tuple[Predictions, Predictions]
+_P = ParamSpec("_P")
 
 
 def weight_rows(shelf: Shelf) -> Iterator[dict[str, Any]]:
@@ -119,17 +123,19 @@ def weight_rows(shelf: Shelf) -> Iterator[dict[str, Any]]:
 
 def chosen_weights(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     """The weight of every method that the rows of `weight_rows` choose."""
-    bar = next(r["error_new"] for r in rows if r["method"] == _UNTREATED) + TOLERANCE
-    chosen = {}
-    for name, weights in WEIGHTS.items():
-        by_weight = {w: r for w in weights for r in rows if r["method"] == f"{name}, {w:g}"}
-        good = [w for w in weights if by_weight[w]["error_new"] <= bar]
-        chosen[name] = (
-            min(good, key=lambda w: by_weight[w]["nfr"])
-            if good
-            else min(weights, key=lambda w: by_weight[w]["error_new"])
-        )
-    return chosen
+    return {name: _best(rows, name, weights) for name, weights in WEIGHTS.items()}
+
+
+def _best(rows: Sequence[dict[str, Any]], name: str, weights: Sequence[float]) -> float:
+    by = {row["method"]: row for row in rows if row["error_new"] is not None}
+    bar = by[_UNTREATED]["error_new"] + TOLERANCE
+    there = [w for w in weights if f"{name}, {w:g}" in by]
+    good = [w for w in there if by[f"{name}, {w:g}"]["error_new"] <= bar]
+    return (
+        min(good, key=lambda w: by[f"{name}, {w:g}"]["nfr"])
+        if good
+        else min(there, key=lambda w: by[f"{name}, {w:g}"]["error_new"])
+    )
 
 
 def method_rows(
@@ -145,19 +151,13 @@ def method_rows(
 
 def rate_rows(shelf: Shelf) -> Iterator[dict[str, Any]]:
     """A row for every learning rate of SGD, by validation pictures, beside AdamW's."""
+    scenario = SCENARIOS[0]
     said, other = (shelf.says_of_validation(shelf.tagger(PLAIN, seed)) for seed in (0, 1))
-    found = {_UNTREATED: [(said, other)]}
-    diverged = []
+    found: dict[str, list[Answered] | None] = {_UNTREATED: [(said, other)]}
     for rate in SGD_RATES:
-        name = f"SGD, {rate:g}"
-        try:
-            tagger = shelf.tagger(by_sgd(rate).new, 1)
-        except DivergedError:
-            diverged.append(name)
-        else:
-            found[name] = [(said, shelf.says_of_validation(tagger))]
-    yield from _rows("rates", shelf, SCENARIOS[0].name, found, {})
-    yield from (_diverged("rates", shelf, SCENARIOS[0].name, name, 1) for name in diverged)
+        tagger = _unless_diverged(shelf.tagger, by_sgd(rate).new, 1)
+        found[f"SGD, {rate:g}"] = tagger and [(said, shelf.says_of_validation(tagger))]
+    yield from _rows_or_diverged("rates", shelf, scenario.name, found)
 
 
 def chosen_rate(rows: Sequence[dict[str, Any]]) -> float:
@@ -167,41 +167,70 @@ def chosen_rate(rows: Sequence[dict[str, Any]]) -> float:
     return min(good, key=lambda rate: errors[f"SGD, {rate:g}"])
 
 
+def sgd_weight_rows(shelf: Shelf, scenario: Scenario) -> Iterator[dict[str, Any]]:
+    """A row for every weight of FD-LM by SGD, by validation pictures: AdamW's are too large, since
+    the steps of SGD grow with the loss."""
+    old, new = shelf.tagger(scenario.old, 0), shelf.tagger(scenario.new, 1)
+    said = shelf.says_of_validation(old)
+    found: dict[str, list[Answered] | None] = {_UNTREATED: [(said, shelf.says_of_validation(new))]}
+    for weight in SGD_WEIGHTS:
+        update = UpdateConfig("focal-logit", weight=weight)
+        tagger = _unless_diverged(_trained, shelf, scenario, 0, "FD-LM", update, old)
+        found[f"FD-LM, {weight:g}"] = tagger and [(said, shelf.says_of_validation(tagger))]
+    yield from _rows_or_diverged("rates", shelf, scenario.name, found)
+
+
+def chosen_sgd_weight(rows: Sequence[dict[str, Any]]) -> float:
+    """The weight that the rows of `sgd_weight_rows` choose, as `weight_rows` does."""
+    return _best(rows, "FD-LM", SGD_WEIGHTS)
+
+
 def sweep_rows(
-    shelf: Shelf, seeds: Sequence[int], scenario: Scenario = SCENARIOS[0]
+    shelf: Shelf,
+    seeds: Sequence[int],
+    scenario: Scenario = SCENARIOS[0],
+    weight: float = METHODS["FD-LM"].weight,
 ) -> Iterator[dict[str, Any]]:
     """A row for every alpha and beta, on a scenario; without numbers where a seed diverges."""
-    found: dict[str, list[Answered]] = {}
-    diverged = set[str]()
+    found: dict[str, list[Answered] | None] = {}
+
+    def add(name: str, pair: Answered | None) -> None:
+        pairs = found.setdefault(name, [])
+        found[name] = None if pairs is None or pair is None else [*pairs, pair]
+
     for seed in seeds:
         old = shelf.tagger(scenario.old, 2 * seed)
         said = shelf.says(old)
-        untreated = shelf.says(shelf.tagger(scenario.new, 2 * seed + 1))
-        found.setdefault(_UNTREATED, []).append((said, untreated))
+        add(_UNTREATED, (said, shelf.says(shelf.tagger(scenario.new, 2 * seed + 1))))
         for alpha, beta in sorted((*SWEEP, (1.0, 5.0))):
-            update = UpdateConfig("focal-logit", alpha=alpha, beta=beta)
+            update = UpdateConfig("focal-logit", alpha=alpha, beta=beta, weight=weight)
             name = "FD-LM" if (alpha, beta) == (1, 5) else f"FD-LM-{alpha:g}-{beta:g}"
-            pair = f"({alpha:g}, {beta:g})"
-            try:
-                new = _trained(shelf, scenario, seed, name, update, old)
-            except DivergedError:
-                diverged.add(pair)
-            else:
-                found.setdefault(pair, []).append((said, shelf.says(new)))
-    whole = {pair: pairs for pair, pairs in found.items() if pair not in diverged}
-    yield from _rows("sweep", shelf, scenario.name, whole, {})
-    for pair in sorted(diverged):
-        yield _diverged("sweep", shelf, scenario.name, pair, len(seeds))
+            new = _unless_diverged(_trained, shelf, scenario, seed, name, update, old)
+            add(f"({alpha:g}, {beta:g})", new and (said, shelf.says(new)))
+    yield from _rows_or_diverged("sweep", shelf, scenario.name, found)
 
 
-def _diverged(part: str, shelf: Shelf, scenario: str, method: str, seeds: int) -> dict[str, Any]:
-    told = {
-        "part": part,
-        "data": shelf.name,
-        "scenario": scenario,
-        "method": method,
-        "seeds": seeds,
-    }
+def _unless_diverged(
+    train: Callable[_P, TaggerCheckpoint], *args: _P.args, **kwargs: _P.kwargs
+) -> TaggerCheckpoint | None:
+    try:
+        return train(*args, **kwargs)
+    except DivergedError:
+        return None
+
+
+def _rows_or_diverged(
+    part: str, shelf: Shelf, scenario: str, found: Mapping[str, list[Answered] | None]
+) -> Iterator[dict[str, Any]]:
+    """In the order of `found`; without numbers where it has none."""
+    whole = {name: pairs for name, pairs in found.items() if pairs}
+    rows = {row["method"]: row for row in _rows(part, shelf, scenario, whole, {})}
+    for name in found:
+        yield rows.get(name) or _diverged(part, shelf, scenario, name)
+
+
+def _diverged(part: str, shelf: Shelf, scenario: str, method: str) -> dict[str, Any]:
+    told = {"part": part, "data": shelf.name, "scenario": scenario, "method": method}
     return dict.fromkeys(COLUMNS) | told
 
 
