@@ -19,16 +19,18 @@ import torch
 
 from benchmarks._result import earlier, write
 from benchmarks.study._pool import NotTrainedError, run_jobs
-from benchmarks.study._regressions import (
-    COLUMNS,
-    NOTES,
+from benchmarks.study._regression_sweep import (
     chosen_rate,
     chosen_sgd_weight,
-    chosen_weights,
-    method_rows,
     rate_rows,
     sgd_weight_rows,
     sweep_rows,
+)
+from benchmarks.study._regressions import (
+    COLUMNS,
+    NOTES,
+    chosen_weights,
+    method_rows,
     training_rounds,
     weight_rows,
 )

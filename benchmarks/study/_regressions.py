@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ParamSpec
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +12,13 @@ from numpy.typing import NDArray
 from benchmarks.study._taggers import (
     PLAIN,
     SCENARIOS,
-    SGD_RATES,
     Scenario,
     Setup,
     Shelf,
-    by_sgd,
 )
 from samespace import metrics
 from samespace.regressions import Predictions, choose, compare
-from samespace_cloud.tagging import DivergedError, TaggerCheckpoint, UpdateConfig, interpolate
+from samespace_cloud.tagging import TaggerCheckpoint, UpdateConfig, interpolate
 
 METHODS = {
     "FD-LM": UpdateConfig("focal-logit"),
@@ -40,9 +38,6 @@ WEIGHTS = {
 }
 """Of the methods that have one worth choosing: a sum over classes needs less than a mean."""
 
-SGD_WEIGHTS = (0.001, 0.003, 0.01, 0.03, 0.1)
-"""Of FD-LM by SGD."""
-
 TOLERANCE = 0.003
 """By how much the validation error may rise for fewer negative flips."""
 
@@ -50,24 +45,12 @@ FROM_OLD = ", from the old one"
 """Of methods whose training starts from the old tagger's weights."""
 
 
-SWEEP = (
-    (0.0, 1.0),
-    (1.0, 0.0),
-    (1.0, 1.0),
-    (1.0, 2.0),
-    (1.0, 10.0),
-    (1.0, 20.0),
-    (1.0, 100.0),
-    (1.0, 1000.0),
-)
-"""(alpha, beta) of FD-LM beside the default's (1, 5): those of the paper, and larger ones."""
-
 UNTREATED = UpdateConfig("focal-logit", weight=0.0)
 """An update whose term counts for nothing."""
 
 MEMBERS = 4
 _LARGE_ENSEMBLE = 8
-_UNTREATED = "none"
+NONE = "none"
 
 COLUMNS = {
     "part": "methods; sweep: alpha, beta of FD-LM; weights, rates: of methods, and of SGD, on"
@@ -99,7 +82,6 @@ NOTES = [
 ]
 
 Answered = tuple[Predictions, Predictions]
-_P = ParamSpec("_P")
 
 
 def weight_rows(shelf: Shelf) -> Iterator[dict[str, Any]]:
@@ -111,24 +93,24 @@ def weight_rows(shelf: Shelf) -> Iterator[dict[str, Any]]:
     scenario, seed = SCENARIOS[0], 0
     old, new = shelf.tagger(scenario.old, 2 * seed), shelf.tagger(scenario.new, 2 * seed + 1)
     said = shelf.says_of_validation(old)
-    found = {_UNTREATED: [(said, shelf.says_of_validation(new))]}
+    found = {NONE: [(said, shelf.says_of_validation(new))]}
     for name, weights in WEIGHTS.items():
         members = _members(shelf, scenario, seed, METHODS[name])
         for weight in weights:
             update = replace(METHODS[name], weight=weight)
-            tagger = _trained(shelf, scenario, seed, name, update, old, members)
+            tagger = trained(shelf, scenario, seed, name, update, old, members)
             found[f"{name}, {weight:g}"] = [(said, shelf.says_of_validation(tagger))]
-    yield from _rows("weights", shelf, scenario.name, found, {})
+    yield from rows_of("weights", shelf, scenario.name, found, {})
 
 
 def chosen_weights(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     """The weight of every method that the rows of `weight_rows` choose."""
-    return {name: _best(rows, name, weights) for name, weights in WEIGHTS.items()}
+    return {name: best_weight(rows, name, weights) for name, weights in WEIGHTS.items()}
 
 
-def _best(rows: Sequence[dict[str, Any]], name: str, weights: Sequence[float]) -> float:
+def best_weight(rows: Sequence[dict[str, Any]], name: str, weights: Sequence[float]) -> float:
     by = {row["method"]: row for row in rows if row["error_new"] is not None}
-    bar = by[_UNTREATED]["error_new"] + TOLERANCE
+    bar = by[NONE]["error_new"] + TOLERANCE
     there = [w for w in weights if f"{name}, {w:g}" in by]
     good = [w for w in there if by[f"{name}, {w:g}"]["error_new"] <= bar]
     return (
@@ -146,92 +128,7 @@ def method_rows(
     for seed in seeds:
         for method, pair in _updates(shelf, scenario, seed, weights):
             found.setdefault(method, []).append(pair)
-    yield from _rows("methods", shelf, scenario.name, found, weights)
-
-
-def rate_rows(shelf: Shelf) -> Iterator[dict[str, Any]]:
-    """A row for every learning rate of SGD, by validation pictures, beside AdamW's."""
-    scenario = SCENARIOS[0]
-    said, other = (shelf.says_of_validation(shelf.tagger(PLAIN, seed)) for seed in (0, 1))
-    found: dict[str, list[Answered] | None] = {_UNTREATED: [(said, other)]}
-    for rate in SGD_RATES:
-        tagger = _unless_diverged(shelf.tagger, by_sgd(rate).new, 1)
-        found[f"SGD, {rate:g}"] = tagger and [(said, shelf.says_of_validation(tagger))]
-    yield from _rows_or_diverged("rates", shelf, scenario.name, found)
-
-
-def chosen_rate(rows: Sequence[dict[str, Any]]) -> float:
-    """The one of the smallest error among the rows of `rate_rows`."""
-    errors = {row["method"]: row["error_new"] for row in rows}
-    good = [rate for rate in SGD_RATES if errors[f"SGD, {rate:g}"] is not None]
-    return min(good, key=lambda rate: errors[f"SGD, {rate:g}"])
-
-
-def sgd_weight_rows(shelf: Shelf, scenario: Scenario) -> Iterator[dict[str, Any]]:
-    """A row for every weight of FD-LM by SGD, by validation pictures: AdamW's are too large, since
-    the steps of SGD grow with the loss."""
-    old, new = shelf.tagger(scenario.old, 0), shelf.tagger(scenario.new, 1)
-    said = shelf.says_of_validation(old)
-    found: dict[str, list[Answered] | None] = {_UNTREATED: [(said, shelf.says_of_validation(new))]}
-    for weight in SGD_WEIGHTS:
-        update = UpdateConfig("focal-logit", weight=weight)
-        tagger = _unless_diverged(_trained, shelf, scenario, 0, "FD-LM", update, old)
-        found[f"FD-LM, {weight:g}"] = tagger and [(said, shelf.says_of_validation(tagger))]
-    yield from _rows_or_diverged("rates", shelf, scenario.name, found)
-
-
-def chosen_sgd_weight(rows: Sequence[dict[str, Any]]) -> float:
-    """The weight that the rows of `sgd_weight_rows` choose, as `weight_rows` does."""
-    return _best(rows, "FD-LM", SGD_WEIGHTS)
-
-
-def sweep_rows(
-    shelf: Shelf,
-    seeds: Sequence[int],
-    scenario: Scenario = SCENARIOS[0],
-    weight: float = METHODS["FD-LM"].weight,
-) -> Iterator[dict[str, Any]]:
-    """A row for every alpha and beta, on a scenario; without numbers where a seed diverges."""
-    found: dict[str, list[Answered] | None] = {}
-
-    def add(name: str, pair: Answered | None) -> None:
-        pairs = found.setdefault(name, [])
-        found[name] = None if pairs is None or pair is None else [*pairs, pair]
-
-    for seed in seeds:
-        old = shelf.tagger(scenario.old, 2 * seed)
-        said = shelf.says(old)
-        add(_UNTREATED, (said, shelf.says(shelf.tagger(scenario.new, 2 * seed + 1))))
-        for alpha, beta in sorted((*SWEEP, (1.0, 5.0))):
-            update = UpdateConfig("focal-logit", alpha=alpha, beta=beta, weight=weight)
-            name = "FD-LM" if (alpha, beta) == (1, 5) else f"FD-LM-{alpha:g}-{beta:g}"
-            new = _unless_diverged(_trained, shelf, scenario, seed, name, update, old)
-            add(f"({alpha:g}, {beta:g})", new and (said, shelf.says(new)))
-    yield from _rows_or_diverged("sweep", shelf, scenario.name, found)
-
-
-def _unless_diverged(
-    train: Callable[_P, TaggerCheckpoint], *args: _P.args, **kwargs: _P.kwargs
-) -> TaggerCheckpoint | None:
-    try:
-        return train(*args, **kwargs)
-    except DivergedError:
-        return None
-
-
-def _rows_or_diverged(
-    part: str, shelf: Shelf, scenario: str, found: Mapping[str, list[Answered] | None]
-) -> Iterator[dict[str, Any]]:
-    """In the order of `found`; without numbers where it has none."""
-    whole = {name: pairs for name, pairs in found.items() if pairs}
-    rows = {row["method"]: row for row in _rows(part, shelf, scenario, whole, {})}
-    for name in found:
-        yield rows.get(name) or _diverged(part, shelf, scenario, name)
-
-
-def _diverged(part: str, shelf: Shelf, scenario: str, method: str) -> dict[str, Any]:
-    told = {"part": part, "data": shelf.name, "scenario": scenario, "method": method}
-    return dict.fromkeys(COLUMNS) | told
+    yield from rows_of("methods", shelf, scenario.name, found, weights)
 
 
 @dataclass(frozen=True)
@@ -284,7 +181,7 @@ def _ensembles(scenario: Scenario) -> tuple[int, ...]:
 
 def _updated(scenario: Scenario) -> list[str]:
     """The methods that train."""
-    own = [n + FROM_OLD for n in (_UNTREATED, "FD-LM", "FD-KL", "ELODI")]
+    own = [n + FROM_OLD for n in (NONE, "FD-LM", "FD-KL", "ELODI")]
     return [*METHODS, *(own if scenario == SCENARIOS[0] else ())]
 
 
@@ -298,7 +195,7 @@ def _update(
     update = replace(plain, weight=weights.get(name, plain.weight))
     members = _members(shelf, scenario, seed, update)
     start = old if method.endswith(FROM_OLD) else None
-    return _trained(shelf, scenario, seed, method, update, old, members, start)
+    return trained(shelf, scenario, seed, method, update, old, members, start)
 
 
 def _updates(
@@ -308,7 +205,7 @@ def _updates(
     before, after = scenario.old, scenario.new
     old, untreated = shelf.tagger(before, 2 * seed), shelf.tagger(after, 2 * seed + 1)
     said = shelf.says(old)
-    yield _UNTREATED, (said, shelf.says(untreated))
+    yield NONE, (said, shelf.says(untreated))
     for method in _updated(scenario):
         yield method, (said, shelf.says(_update(shelf, scenario, seed, method, weights)))
     for count in _ensembles(scenario):
@@ -337,7 +234,7 @@ def _odd(seed: int, count: int) -> list[int]:
     return [2 * ((seed + i) % _LARGE_ENSEMBLE) + 1 for i in range(count)]
 
 
-def _trained(
+def trained(
     shelf: Shelf,
     scenario: Scenario,
     seed: int,
@@ -351,18 +248,18 @@ def _trained(
     return shelf.updated(scenario.new, 2 * seed + 1, update, old, folder, members, start)
 
 
-def _rows(
+def rows_of(
     part: str,
     shelf: Shelf,
     scenario: str,
     found: dict[str, list[Answered]],
     weights: Mapping[str, float],
 ) -> Iterator[dict[str, Any]]:
-    labels = found[_UNTREATED][0][1].labels
+    labels = found[NONE][0][1].labels
     assert labels is not None
     bootstrap = metrics.Bootstrap(np.unique(labels, return_inverse=True)[1].astype(np.int64))
-    base = _wrong(found[_UNTREATED], 1)
-    untreated = _turned(found[_UNTREATED]).mean()
+    base = _wrong(found[NONE], 1)
+    untreated = _turned(found[NONE]).mean()
 
     def interval(values: NDArray[np.float64]) -> list[float]:
         inside = bootstrap.interval(values)
