@@ -113,10 +113,18 @@ def weights_table(result: Result) -> str:
 
 
 def rates_table(result: Result) -> str:
-    """What they say of SGD's learning rate."""
+    """What they say of SGD's learning rate, and of FD-LM's weight at the one that was chosen."""
     rows = [r for r in result["rows"] if r["part"] == "rates"]
-    lines = [[r["method"].replace("none", "AdamW"), _percent(r["error_new"])] for r in rows]
-    return markdown(["optimiser, learning rate", "validation error"], lines)
+    lines = [
+        [
+            r["scenario"],
+            r["method"].replace("none", "AdamW" if r["scenario"] == "retrained" else "none"),
+            _percent(r["error_new"]),
+            _percent(r["nfr"]),
+        ]
+        for r in rows
+    ]
+    return markdown(["scenario", "what", "validation error", "validation NFR"], lines)
 
 
 def _line(row: Row) -> list[str]:
