@@ -9,13 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.study._taggers import (
-    PLAIN,
-    SCENARIOS,
-    Scenario,
-    Setup,
-    Shelf,
-)
+from benchmarks.study._taggers import PLAIN, SCENARIOS, Scenario, Setup, Shelf
 from samespace import metrics
 from samespace.regressions import Predictions, choose, compare
 from samespace_cloud.tagging import TaggerCheckpoint, UpdateConfig, interpolate
@@ -51,6 +45,7 @@ UNTREATED = UpdateConfig("focal-logit", weight=0.0)
 MEMBERS = 4
 _LARGE_ENSEMBLE = 8
 NONE = "none"
+"""The method of rows without treatment."""
 
 COLUMNS = {
     "part": "methods; sweep: alpha, beta of FD-LM; weights, rates: of methods, and of SGD, on"
@@ -109,6 +104,7 @@ def chosen_weights(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 
 def best_weight(rows: Sequence[dict[str, Any]], name: str, weights: Sequence[float]) -> float:
+    """The weight of a method that validation rows choose, by the rule of `weight_rows`."""
     by = {row["method"]: row for row in rows if row["error_new"] is not None}
     bar = by[NONE]["error_new"] + TOLERANCE
     there = [w for w in weights if f"{name}, {w:g}" in by]
@@ -244,6 +240,7 @@ def trained(
     members: Sequence[TaggerCheckpoint] | None = None,
     start: TaggerCheckpoint | None = None,
 ) -> TaggerCheckpoint:
+    """An update of a scenario, kept under its name."""
     folder = f"{scenario.name}-{name}-{update.weight:g}-{seed}".replace(", ", "-").replace(" ", "-")
     return shelf.updated(scenario.new, 2 * seed + 1, update, old, folder, members, start)
 
@@ -255,6 +252,7 @@ def rows_of(
     found: dict[str, list[Answered]],
     weights: Mapping[str, float],
 ) -> Iterator[dict[str, Any]]:
+    """A row for every method: its pairs of old and new answers, one of each seed, beside `NONE`'s."""
     labels = found[NONE][0][1].labels
     assert labels is not None
     bootstrap = metrics.Bootstrap(np.unique(labels, return_inverse=True)[1].astype(np.int64))

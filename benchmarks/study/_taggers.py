@@ -69,6 +69,7 @@ SCENARIOS = (
 
 
 SGD_RATES = (0.003, 0.01, 0.03, 0.1)
+"""Learning rates to choose from."""
 
 
 def by_sgd(rate: float) -> Scenario:
