@@ -252,7 +252,7 @@ def rows_of(
     found: dict[str, list[Answered]],
     weights: Mapping[str, float],
 ) -> Iterator[dict[str, Any]]:
-    """A row for every method: its pairs of old and new answers, one of each seed, beside `NONE`'s."""
+    """A row for every method, of its pairs of old and new answers; one pair is of one seed."""
     labels = found[NONE][0][1].labels
     assert labels is not None
     bootstrap = metrics.Bootstrap(np.unique(labels, return_inverse=True)[1].astype(np.int64))
