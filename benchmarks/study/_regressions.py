@@ -44,6 +44,7 @@ UNTREATED = UpdateConfig("focal-logit", weight=0.0)
 
 MEMBERS = 4
 _LARGE_ENSEMBLE = 8
+_ENSEMBLES = (MEMBERS, _LARGE_ENSEMBLE)
 NONE = "none"
 """The method of rows without treatment."""
 
@@ -71,7 +72,8 @@ NOTES = [
     " earlier runs of the same study.",
     "Taggers: the start of EfficientNet-Lite0 at 64 px, from ImageNet weights; the large one is"
     " EfficientNet-Lite0 without its last stage. Old and new ones differ in seeds and views too.",
-    "Ensembles, on both sides, are of independent taggers; ELODI learns from one of four.",
+    "Ensembles, on both sides, are of independent taggers (the one of eight is the same for every"
+    " seed); ELODI learns from one of four.",
     "Weights averaged: half old, half new, batch norms measured anew. Chosen: for every picture the"
     " old or the new answer (none), by what the val part teaches of both.",
 ]
@@ -157,7 +159,7 @@ def training_rounds(
 ) -> tuple[list[Training], list[Training]]:
     """What `method_rows` trains, so that it can be done beforehand; the second round needs the
     first."""
-    odd = {s for seed in seeds for count in (1, *_ensembles(scenario)) for s in _odd(seed, count)}
+    odd = {s for seed in seeds for count in (1, *_ENSEMBLES) for s in _odd(seed, count)}
     taggers = [
         Training(shelf, s, setup)
         for new in sorted(odd)
@@ -169,10 +171,6 @@ def training_rounds(
         for method in _updated(scenario)
     ]
     return taggers, updates
-
-
-def _ensembles(scenario: Scenario) -> tuple[int, ...]:
-    return (MEMBERS, _LARGE_ENSEMBLE) if scenario == SCENARIOS[0] else (MEMBERS,)
 
 
 def _updated(scenario: Scenario) -> list[str]:
@@ -204,7 +202,7 @@ def _updates(
     yield NONE, (said, shelf.says(untreated))
     for method in _updated(scenario):
         yield method, (said, shelf.says(_update(shelf, scenario, seed, method, weights)))
-    for count in _ensembles(scenario):
+    for count in _ENSEMBLES:
         sides = (before, [s - 1 for s in _odd(seed, count)]), (after, _odd(seed, count))
         both = (shelf.says(shelf.ensemble(setup, some)) for setup, some in sides)
         yield f"ensemble of {count}", tuple(both)  # type: ignore[misc]

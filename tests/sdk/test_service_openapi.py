@@ -17,12 +17,13 @@ from tests.sdk.test_service import maker, well
 # Whether every valid request is answered cannot be said without knowing the gallery: its width,
 # its filters, its ids.
 UNKNOWABLE = "positive_data_acceptance"
+HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
 
 
 def tried(service: Running, folder: Path, model: Embedder, *options: str) -> tuple[int, str]:
     """Let schemathesis loose on a service; how many requests it made, and what it says."""
     (folder / "schemathesis.toml").write_text(
-        "[parameters]\n"
+        f'hooks = "{HOOKS}"\n[parameters]\n'
         + "".join(f'"query.{name}" = "{value}"\n' for name, value in maker(model).items())
     )
     command = Path(sys.executable).with_name("schemathesis")
