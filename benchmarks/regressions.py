@@ -63,7 +63,7 @@ def main() -> None:
     until = time.monotonic() + 60 * arguments.minutes
     torch.set_num_threads(min(2, torch.get_num_threads()))
     shelves = [Shelf(n, arguments.data / MANIFESTS[n], arguments.out) for n in arguments.sets]
-    rows = earlier("regressions")
+    rows = [dict.fromkeys(COLUMNS) | row for row in earlier("regressions")]
 
     def keep(more: Iterable[dict[str, Any]], what: str) -> None:
         for shelf in shelves:

@@ -96,13 +96,21 @@ def alpha_beta_table(result: Result) -> str:
         line = [pair]
         for run in runs:
             row = by.get((*run, pair))
-            line += [_percent(row[key]) for key in ("error_new", "nfr")] if row else ["–", "–"]
+            line += [_percent(row["error_new"]), _less(row)] if row else ["–", "–"]
         published = PUBLISHED_SWEEP.get(pair)
         lines.append([*line, *([f"{x:.2f} %" for x in published] if published else ["–", "–"])])
     seeds = ", ".join(
         f"{n}: {by[*run, 'none']['seeds']}" for n, run in zip(names, runs, strict=True)
     )
-    return f"Seeds: {seeds}. ImageNet as published (Yan et al. 2021).\n\n{markdown(header, lines)}"
+    told = f"Seeds: {seeds}. Bold: fewer than none beyond the 95 % interval. ImageNet as published"
+    return f"{told} (Yan et al. 2021).\n\n{markdown(header, lines)}"
+
+
+def _less(row: Row) -> str:
+    """The negative flips; bold where they are fewer than without treatment beyond chance."""
+    interval = row["nfr_difference_ci"]
+    shown = _percent(row["nfr"])
+    return f"**{shown}**" if interval is not None and interval[1] < 0 else shown
 
 
 def weights_table(result: Result) -> str:

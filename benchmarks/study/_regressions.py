@@ -60,6 +60,8 @@ COLUMNS = {
     "error_difference_ci": "its 95 % interval, paired by picture and seed; over pictures or labels",
     "nfr": "share of the test pictures that only the old one has right, mean over seeds",
     "nfr_ci": "its 95 % interval, over pictures or labels, the wider",
+    "nfr_difference_ci": "95 % interval of nfr less that of none, paired by picture and seed; null in"
+    " rows that were made before it was measured",
     "nfr_spread": "standard deviation over seeds",
     "relative_nfr": "nfr over (1 - error_old) error_new, mean over seeds",
     "cut": "1 - nfr / nfr of none",
@@ -255,7 +257,7 @@ def rows_of(
     assert labels is not None
     bootstrap = metrics.Bootstrap(np.unique(labels, return_inverse=True)[1].astype(np.int64))
     base = _wrong(found[NONE], 1)
-    untreated = _turned(found[NONE]).mean()
+    untreated = _turned(found[NONE])
 
     def interval(values: NDArray[np.float64]) -> list[float]:
         inside = bootstrap.interval(values)
@@ -276,9 +278,10 @@ def rows_of(
             "error_difference_ci": interval(new.mean(0) - base.mean(0)),
             "nfr": float(turned.mean()),
             "nfr_ci": interval(turned.mean(0)),
+            "nfr_difference_ci": interval(turned.mean(0) - untreated.mean(0)),
             "nfr_spread": float(np.std(turned.mean(1))),
             "relative_nfr": float(np.mean(relative)) if relative else None,
-            "cut": float(1 - turned.mean() / untreated) if untreated else None,
+            "cut": float(1 - turned.mean() / untreated.mean()) if untreated.any() else None,
             "weight": weights.get(method.removesuffix(FROM_OLD)),
             "seeds": len(pairs),
         }
