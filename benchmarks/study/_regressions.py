@@ -60,8 +60,8 @@ COLUMNS = {
     "error_difference_ci": "its 95 % interval, paired by picture and seed; over pictures or labels",
     "nfr": "share of the test pictures that only the old one has right, mean over seeds",
     "nfr_ci": "its 95 % interval, over pictures or labels, the wider",
-    "nfr_difference_ci": "95 % interval of nfr less that of none, paired by picture and seed; null in"
-    " rows that were made before it was measured",
+    "nfr_difference_ci": "95 % interval of nfr less that of none, paired by picture and seed;"
+    " null in rows that were made before it was measured",
     "nfr_spread": "standard deviation over seeds",
     "relative_nfr": "nfr over (1 - error_old) error_new, mean over seeds",
     "cut": "1 - nfr / nfr of none",
