@@ -45,6 +45,8 @@ UNTREATED = UpdateConfig("focal-logit", weight=0.0)
 MEMBERS = 4
 _LARGE_ENSEMBLE = 8
 _ENSEMBLES = (MEMBERS, _LARGE_ENSEMBLE)
+DEAR = 4
+"""What a negative flip costs over what a positive one brings, where it counts as dearer."""
 NONE = "none"
 """The method of rows without treatment."""
 
@@ -212,8 +214,9 @@ def _updates(
         mixed = interpolate(old, untreated, 0.5, shelf.part(after))
         yield "weights averaged", (said, shelf.says(mixed))
     validation = tuple(shelf.says_of_validation(t) for t in (old, untreated))
-    chosen = choose(said, shelf.says(untreated), validation)  # type: ignore[arg-type]
-    yield "chosen", (said, chosen.predictions)
+    for ratio, name in ((1, "chosen"), (DEAR, f"chosen, cost ratio {DEAR}")):
+        told = choose(said, shelf.says(untreated), validation, cost_ratio=ratio)  # type: ignore[arg-type]
+        yield name, (said, told.predictions)
 
 
 def _members(

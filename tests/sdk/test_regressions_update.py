@@ -13,7 +13,13 @@ import pytest
 import samespace
 from samespace.cli._root import run
 from samespace.regressions import Predictions, choose, compare, read_predictions, write_predictions
-from samespace.regressions._evidence import Answers, Scores, fit_sharpness
+from samespace.regressions._evidence import (
+    Answers,
+    Scores,
+    fit_sharpness,
+    fit_sure,
+    fit_weights,
+)
 from samespace_edge import ConfigError, DataError
 
 CLASSES = [f"c{i}" for i in range(6)]
@@ -156,6 +162,30 @@ def test_a_class_that_the_old_model_does_not_know() -> None:
     assert report.negative_rate.value < 0.6 * always.negative_rate.value
 
 
+def test_a_model_that_is_sure_of_classes_it_lacks() -> None:
+    """It knows a quarter of the classes, and calls every picture one of them."""
+    names = [f"c{i}" for i in range(20)]
+
+    def pictures(n: int, seed: int) -> Both:
+        rng = np.random.default_rng(seed)
+        truth = rng.integers(0, 20, n)
+        shown = 4.4 * np.eye(20)[truth] + 1.2 * rng.normal(size=(n, 20))
+        old, new = (shown + noise * rng.normal(size=(n, 20)) for noise in (1.6, 1.4))
+        ids, labels = [f"{seed}-{i}" for i in range(n)], np.array(names)[truth]
+        narrow = Predictions.from_logits(ids, None, 4 * old[:, :5], names[:5])
+        return replace(narrow, labels=labels), Predictions.from_logits(ids, labels, new, names)
+
+    target = pictures(3000, 1)
+    always = compare(*target)
+    assert always.error_old > 0.75
+    for known in (300, 3000):
+        update = choose(*target, pictures(known, 2))
+        chosen = compare(target[0], update.predictions)
+        assert chosen.error_new < always.error_new
+        assert chosen.negative_rate.value < 0.9 * always.negative_rate.value
+    assert abs(len(chosen.negative) - update.expected_negative) < 3 * len(chosen.negative) ** 0.5
+
+
 def test_confusions_by_hand() -> None:
     p = Predictions(list("abcd"), ["x", "x", "x", "y"], ["x", "x", "y", "y"])
     place, truth = {"x": 0, "y": 1}, np.array([0, 0, 0, 1])
@@ -172,7 +202,7 @@ def test_scores_by_hand() -> None:
     p = Predictions(list("abcd"), list("xxyz"), list("xxxx"), scores=[0.5] * 4)
     place, truth = {"x": 0, "y": 1, "z": 2}, np.array([0, 0, 1, 2])
     prior = np.array([0.5, 0.25, 0.25])
-    learnt = replace(Scores.learn(p, truth, place, prior), sharpness=1.0)
+    learnt = replace(Scores.learn(p, truth, place, prior), slope=1.0, offset=0.0)
     others = (1 + 5 * 0.5) / (2 + 5)
     np.testing.assert_allclose(
         learnt(p)[0], np.log([0.5, 0.5 * others, 0.5 * others]) - np.log(prior)
@@ -185,6 +215,31 @@ def test_sharpness_brings_back_what_was_blunted() -> None:
     truth = (logits + rng.gumbel(size=logits.shape)).argmax(1)
     assert fit_sharpness(logits / 3, truth) == pytest.approx(3, rel=0.05)
     assert fit_sharpness(3 * logits, truth) == pytest.approx(1 / 3, rel=0.05)
+
+
+def test_how_often_sure_answers_are_right_is_learnt() -> None:
+    rng = np.random.default_rng(0)
+    x = 2 + 2 * rng.normal(size=20_000)
+    right = rng.random(len(x)) < 1 / (1 + np.exp(-(0.5 * x - 2)))
+    assert right.mean() < 0.35
+    assert fit_sure(x, right) == pytest.approx((0.5, -2), rel=0.1)
+    # Of few, all right: not certain. Where surer answers are less often right, scores say nothing.
+    slope, offset = fit_sure(np.full(3, 4.0), np.ones(3, np.bool_))
+    assert 1 / (1 + np.exp(-slope * 4 - offset)) == pytest.approx(4 / 5, abs=0.01)
+    slope, offset = fit_sure(-x, right)
+    assert slope == 0
+    assert 1 / (1 + np.exp(-offset)) == pytest.approx(right.mean(), abs=0.001)
+
+
+def test_weights_are_the_likeliest_within_their_bounds() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 20_000, 5))
+    base = np.log([0.3, 0.3, 0.2, 0.1, 0.1])
+    truth = (base + 0.7 * a + 0.2 * b + rng.gumbel(size=a.shape)).argmax(1)
+    found = fit_weights([a, b], truth, [0, 0], [1, 1], base)
+    assert found == pytest.approx([0.7, 0.2], abs=0.03)
+    assert fit_weights([3 * a, -b], truth, [0.5, 0], [1, 1], base) == pytest.approx([0.5, 0])
+    assert fit_weights([0 * a], truth, [0], [1], base) == pytest.approx([1])
 
 
 def test_models_that_agree_on_everything(validation: Both) -> None:

@@ -1,10 +1,10 @@
 """What two models' words together say of the right answer.
 
 After Träuble et al. 2021 (NeurIPS): the posterior over classes given every model's answer, with
-confusion matrices as likelihoods. Where a model tells scores or probabilities, these take part,
-after one temperature (Guo et al. 2017). As two models err on the same pictures, the product of
-their likelihoods is too sure of itself; one more temperature, fitted where the two disagree, takes
-that back.
+confusion matrices as likelihoods. Where a model tells probabilities or scores, these take part,
+after a temperature (Guo et al. 2017) or Platt's scaling. As two models err on the same pictures,
+the product of their likelihoods is too sure of itself, and may trust the worse one too much: each
+gets an exponent, fitted where the two disagree (a logarithmic opinion pool: Heskes 1998).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from samespace.regressions._evidence import (
     Evidence,
     Probabilities,
     Scores,
-    fit_sharpness,
+    fit_weights,
     log_softmax,
     positions,
 )
@@ -36,14 +36,14 @@ class Beliefs:
         place: position of every class.
         prior: (C,): of the classes.
         old, new: what either model's word is worth.
-        sharpness: of both together, at most 1.
+        exponents: (2,): of either's likelihood where both are known, 0 to 1.
     """
 
     place: dict[str, int]
     prior: Doubles
     old: Evidence
     new: Evidence
-    sharpness: float
+    exponents: Doubles
 
     def before(self, both: Pair) -> Doubles:
         """(N, C): P(class | the old model's word)."""
@@ -51,8 +51,9 @@ class Beliefs:
 
     def after(self, both: Pair) -> Doubles:
         """(N, C): P(class | both models' word)."""
-        logs = np.log(self.prior) + self.old(both.old) + self.new(both.new)
-        return np.asarray(np.exp(log_softmax(self.sharpness * logs)))
+        old, new = self.exponents
+        logs = np.log(self.prior) + old * self.old(both.old) + new * self.new(both.new)
+        return np.asarray(np.exp(log_softmax(logs)))
 
 
 def learn(validation: Pair, target: Pair) -> Beliefs:
@@ -68,12 +69,12 @@ def learn(validation: Pair, target: Pair) -> Beliefs:
     old = _evidence(validation.old, target.old, truth, place, prior)
     new = _evidence(validation.new, target.new, truth, place, prior)
     differ = np.flatnonzero(validation.old.predicted != validation.new.predicted)
-    sharpness = 1.0
+    exponents = np.ones(2)
     if len(differ):
         some = truth[differ]
-        words = old(validation.old.take(differ), some) + new(validation.new.take(differ), some)
-        sharpness = min(1.0, fit_sharpness(np.log(prior) + words, some))
-    return Beliefs(place, prior, old, new, sharpness)
+        words = [old(validation.old.take(differ), some), new(validation.new.take(differ), some)]
+        exponents = fit_weights(words, some, [0, 0], [1, 1], np.log(prior))
+    return Beliefs(place, prior, old, new, exponents)
 
 
 def _classes(validation: Pair, target: Pair) -> list[str]:

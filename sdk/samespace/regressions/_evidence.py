@@ -23,6 +23,7 @@ SMOOTHING = 5.0
 _LEAST = 1e-12
 _SHARPEST, _FLATTEST = 20.0, 0.05
 _STEPS = 40
+_CLOSE = 1e-9
 
 
 class Evidence(Protocol):
@@ -85,13 +86,14 @@ class Scores:
         place: position of every class.
         wrong: (C, C): how often class i was wrongly answered by j.
         prior: (C,): of the classes.
-        sharpness: one over the temperature of the scores.
+        slope, offset: of the log-odds of a right answer, by those of its score.
     """
 
     place: dict[str, int]
     wrong: Doubles
     prior: Doubles
-    sharpness: float
+    slope: float
+    offset: float
 
     @classmethod
     def learn(
@@ -104,8 +106,8 @@ class Scores:
         """From predictions and the positions (N,) of their labels."""
         counts = confusion(predictions, truth, place)
         np.fill_diagonal(counts, 0)
-        failed = (positions(place, predictions.predicted) != truth).astype(np.int64)
-        return cls(place, counts, prior, fit_sharpness(_two_sided(predictions), failed))
+        right = positions(place, predictions.predicted) == truth
+        return cls(place, counts, prior, *fit_sure(_log_odds(predictions), right))
 
     def __call__(self, predictions: Predictions, truth: Truth = None) -> Doubles:
         """Log of P(class | answer, score) / P(class), (N, C)."""
@@ -120,9 +122,9 @@ class Scores:
         others[rows, answers] = 0
         others /= np.maximum(others.sum(1, keepdims=True), _LEAST)
         shares = (wrong + SMOOTHING * others) / (wrong.sum(1, keepdims=True) + SMOOTHING)
-        sure = np.exp(log_softmax(self.sharpness * _two_sided(predictions)))
-        shares *= sure[:, 1:]
-        shares[rows, answers] = sure[:, 0]
+        sure = 1 / (1 + np.exp(-self.slope * _log_odds(predictions) - self.offset))
+        shares *= 1 - sure[:, None]
+        shares[rows, answers] = sure
         return np.asarray(np.log(np.maximum(shares, _LEAST)) - np.log(self.prior))
 
 
@@ -161,16 +163,71 @@ class Probabilities:
 def fit_sharpness(logs: Doubles, truth: NDArray[np.int64]) -> float:
     """The factor of logs (N, C) by which softmax is likeliest to give `truth` (N,), 0.05 to 20.
 
-    One over the temperature of Guo et al. 2017, section 4.2. The likelihood is concave in it, so
-    its derivative is bisected.
+    One over the temperature of Guo et al. 2017, section 4.2.
     """
-    given = logs[np.arange(len(truth)), truth]
-    low, high = _FLATTEST, _SHARPEST
+    return float(fit_weights([logs], truth, [_FLATTEST], [_SHARPEST])[0])
+
+
+def fit_sure(x: Doubles, right: NDArray[np.bool_]) -> tuple[float, float]:
+    """Slope, at least 0, and offset that make log-odds x (N,) those of a right answer (Platt 1999).
+
+    A temperature has no offset, so it cannot say that fewer than half of the sure answers are
+    right, as they are where a model lacks classes. One right and one wrong answer of mean odds are
+    added, so nothing is certain.
+    """
+    x = np.append(x, [x.mean()] * 2)
+    wrong = np.zeros(len(x))
+    features = [np.stack([wrong, x], 1), np.stack([wrong, np.ones(len(x))], 1)]
+    truth = np.append(right, [True, False]).astype(np.int64)
+    slope, offset = fit_weights(features, truth, [0, -_SHARPEST], [_SHARPEST, _SHARPEST]).tolist()
+    return slope, offset
+
+
+def fit_weights(
+    features: Sequence[Doubles],
+    truth: NDArray[np.int64],
+    low: Sequence[float],
+    high: Sequence[float],
+    base: Doubles | float = 0.0,
+) -> Doubles:
+    """Weights (K,) of K features (N, C) by which softmax is likeliest to give `truth` (N,).
+
+    Args:
+        low, high: bounds of every weight.
+        base: added to the weighted features, (N, C) or (C,).
+
+    The likelihood is concave in them: Newton's steps, kept inside the bounds.
+    """
+    rows = np.arange(len(truth))
+    least, most = np.array(low, np.float64), np.array(high, np.float64)
+
+    def logs_at(weights: Doubles) -> Doubles:
+        return log_softmax(base + sum(w * f for w, f in zip(weights, features, strict=True)))
+
+    weights = np.clip(np.ones(len(features)), least, most)
+    logs = logs_at(weights)
     for _ in range(_STEPS):
-        middle = float(np.sqrt(low * high))
-        expected = np.einsum("nc,nc->n", np.exp(log_softmax(middle * logs)), logs)
-        low, high = (middle, high) if given.mean() > expected.mean() else (low, middle)
-    return float(np.sqrt(low * high))
+        p = np.exp(logs)
+        means = np.array([(p * f).sum(1) for f in features])
+        gradient = np.array([f[rows, truth].sum() for f in features]) - means.sum(1)
+        squares = [[np.einsum("nc,nc,nc->", p, f, g) for g in features] for f in features]
+        curvature = np.array(squares) - means @ means.T
+        free = np.flatnonzero(((weights > least) | (gradient > 0)) & ((weights < most) | (gradient < 0)))
+        step = np.zeros(len(weights))
+        ridge = 1e-9 * np.trace(curvature) + 1e-300
+        inner = curvature[np.ix_(free, free)] + ridge * np.eye(len(free))
+        step[free] = np.linalg.solve(inner, gradient[free])
+        for _ in range(_STEPS):
+            moved = np.clip(weights + step, least, most)
+            after = logs_at(moved)
+            if after[rows, truth].sum() >= logs[rows, truth].sum():
+                break
+            step /= 2
+        done = np.abs(moved - weights).max() < _CLOSE
+        weights, logs = moved, after
+        if done:
+            break
+    return weights
 
 
 def log_softmax(logs: Doubles) -> Doubles:
@@ -191,11 +248,11 @@ def confusion(predictions: Predictions, truth: NDArray[np.int64], place: dict[st
     return counts
 
 
-def _two_sided(predictions: Predictions) -> Doubles:
-    """(N, 2): log of the score, and of what it leaves."""
+def _log_odds(predictions: Predictions) -> Doubles:
+    """(N,): of the scores."""
     assert predictions.scores is not None
     scores = np.clip(predictions.scores, _LEAST, 1 - _LEAST)
-    return np.stack([np.log(scores), np.log1p(-scores)], 1)
+    return np.asarray(np.log(scores) - np.log1p(-scores))
 
 
 def _log_probabilities(predictions: Predictions, classes: Sequence[str]) -> Doubles:
