@@ -4,7 +4,7 @@ After Träuble et al. 2021 (NeurIPS): the posterior over classes given every mod
 confusion matrices as likelihoods. Where a model tells probabilities or scores, these take part,
 after a temperature (Guo et al. 2017) or Platt's scaling. As two models err on the same pictures,
 the product of their likelihoods is too sure of itself, and may trust the worse one too much: each
-gets an exponent, fitted where the two disagree (a logarithmic opinion pool: Heskes 1998).
+gets an exponent, the likeliest on the validation pair (a logarithmic opinion pool: Heskes 1998).
 """
 
 from __future__ import annotations
@@ -68,12 +68,8 @@ def learn(validation: Pair, target: Pair) -> Beliefs:
     prior = (counts + 1) / (len(truth) + len(place))
     old = _evidence(validation.old, target.old, truth, place, prior)
     new = _evidence(validation.new, target.new, truth, place, prior)
-    differ = np.flatnonzero(validation.old.predicted != validation.new.predicted)
-    exponents = np.ones(2)
-    if len(differ):
-        some = truth[differ]
-        words = [old(validation.old.take(differ), some), new(validation.new.take(differ), some)]
-        exponents = fit_weights(words, some, [0, 0], [1, 1], np.log(prior))
+    words = [old(validation.old, truth), new(validation.new, truth)]
+    exponents = fit_weights(words, truth, [0, 0], [1, 1], np.log(prior))
     return Beliefs(place, prior, old, new, exponents)
 
 
