@@ -208,9 +208,10 @@ def fit_weights(
     logs = logs_at(weights)
     for _ in range(_STEPS):
         p = np.exp(logs)
-        means = np.array([(p * f).sum(1) for f in features])
+        shared = [p * f for f in features]
+        means = np.array([x.sum(1) for x in shared])
         gradient = np.array([f[rows, truth].sum() for f in features]) - means.sum(1)
-        squares = [[np.einsum("nc,nc,nc->", p, f, g) for g in features] for f in features]
+        squares = [[np.vdot(x, f) for f in features] for x in shared]
         curvature = np.array(squares) - means @ means.T
         free = np.flatnonzero(((weights > least) | (gradient > 0)) & ((weights < most) | (gradient < 0)))
         step = np.zeros(len(weights))
