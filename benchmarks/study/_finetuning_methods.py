@@ -156,7 +156,7 @@ class Linear:
     @property
     def text(self) -> str:
         told = asdict(self.config)
-        plain = asdict(LinearConfig())
+        plain = asdict(LinearConfig(slope=0.1))  # as published
         changed = [f"{k} {_short(v)}" for k, v in told.items() if v != plain[k] and k != "seed"]
         views = f", {self.views} views" if self.views > 1 else ""
         norms = ", norms measured" if self.measured else ""

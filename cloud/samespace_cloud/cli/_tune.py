@@ -84,7 +84,9 @@ _START = (
     ),
     click.option("--start", help="Start from the weights of this checkpoint, or tagger."),
     click.option(
-        "--slope", type=float, help="Of leaky activations; 0 for the network's.  [default: 0.1]"
+        "--slope",
+        type=float,
+        help="Of leaky activations, such as 0.1.  [default: 0, the network as it is]",
     ),
     click.option(
         "--recalibrate/--keep-statistics",

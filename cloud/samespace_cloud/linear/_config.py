@@ -22,7 +22,8 @@ class LinearConfig:
         loss: `square` is the rescaled square loss; `cross-entropy`, to compare, is for `sgd` and
             `adam`, since its curvature is not constant.
         kappa, emphasis: see `samespace_cloud.linear.rescaled_targets`.
-        slope: of leaky activations, 0 to 1; 0 keeps them as they were.
+        slope: of leaky activations, 0 to 1, published as 0.1; 0 keeps them as they were, and did
+            better where both were measured (docs/finetuning.md).
         recalibrate: whether a leaky network's batch norms get the statistics of the pictures.
         head: where the linear head starts, at w0: at `ridge` regression of the targets on the
             features, or at `random`. From 0 the backbone would have no derivative.
@@ -50,7 +51,7 @@ class LinearConfig:
     loss: Literal["square", "cross-entropy"] = "square"
     kappa: float = KAPPA
     emphasis: float = 1.0
-    slope: float = 0.1
+    slope: float = 0.0
     recalibrate: bool = True
     head: Literal["ridge", "random"] = "ridge"
     head_penalty: float = 1.0

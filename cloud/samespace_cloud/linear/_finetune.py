@@ -19,7 +19,13 @@ from samespace_cloud.linear._kfac import KFAC
 from samespace_cloud.linear._leaky import leaky, recalibrate
 from samespace_cloud.linear._linearized import Linearized, Only, flatten, set_tangent
 from samespace_cloud.linear._losses import check_labels, rescaled_targets
-from samespace_cloud.linear._problem import LeastSquares, batches, finite, start_outputs
+from samespace_cloud.linear._problem import (
+    LeastSquares,
+    batches,
+    check_pictures,
+    finite,
+    start_outputs,
+)
 from samespace_edge import ConfigError
 
 
@@ -63,8 +69,8 @@ def finetune_linear(
 ) -> LinearlyTuned:
     """Linear quadratic fine-tuning (LQF, Achille et al. 2021) of a backbone with a fresh head.
 
-    The backbone gets leaky activations, the head its start; both are linearised there, and the
-    tangent is solved for.
+    The backbone gets leaky activations, if `config.slope` says so, the head its start; both are
+    linearised there, and the tangent is solved for.
 
     Args:
         backbone: normalised pictures to features (N, F); it stays as it is.
@@ -93,7 +99,7 @@ def finetune_linear(
 def linear_start(
     backbone: nn.Module, pictures: Tensor, labels: Tensor, classes: int, config: LinearConfig
 ) -> Classifier:
-    """w0 of a fine-tuning: a leaky copy of the backbone, and a head; see `finetune_linear`."""
+    """w0 of `finetune_linear`: a copy of the backbone, leaky or not, and a head."""
     _check_classes(labels, classes)
     body: nn.Module = copy.deepcopy(backbone).eval().requires_grad_(True)
     parts = list(batches(len(pictures), config.batch_size))
@@ -124,9 +130,11 @@ def labelled_problem(
     Args:
         partial: whether classes may have no picture: their outputs are drawn to 0 then.
 
-    Raises `ConfigError` for labels outside their range, and a class without pictures.
+    Raises `ConfigError` for labels outside their range, a class without pictures, and pictures that
+    are not finite.
     """
     check_labels(labels, classes)
+    check_pictures(pictures)
     if not partial:
         _check_classes(labels, classes)
     targets, weights = rescaled_targets(labels, classes, config.kappa, config.emphasis)

@@ -143,10 +143,22 @@ def batches(count: int, size: int) -> Iterator[slice]:
 
 def finite(outputs: Tensor) -> Tensor:
     """`outputs`; raises `ConfigError` where one is not finite."""
-    if not outputs.isfinite().all():
-        bad = (~outputs.isfinite()).flatten(1).any(dim=1).nonzero()[:, 0]
+    if len(bad := _not_finite(outputs)):
         raise ConfigError(
             f"the network's outputs for {len(bad)} pictures, the first at place {int(bad[0])}, are "
             "not finite: look at its weights, the slope and the normalisation of the pictures"
         )
     return outputs
+
+
+def check_pictures(pictures: Tensor) -> None:
+    """Raises `ConfigError` where one is not finite: a network that clips might not show it."""
+    if len(bad := _not_finite(pictures)):
+        raise ConfigError(
+            f"{len(bad)} pictures, the first at place {int(bad[0])}, hold numbers that are not "
+            "finite: look at their normalisation"
+        )
+
+
+def _not_finite(values: Tensor) -> Tensor:
+    return (~values.isfinite()).flatten(1).any(dim=1).nonzero()[:, 0]
