@@ -213,7 +213,8 @@ def fit_weights(
         gradient = np.array([f[rows, truth].sum() for f in features]) - means.sum(1)
         squares = [[np.vdot(x, f) for f in features] for x in shared]
         curvature = np.array(squares) - means @ means.T
-        free = np.flatnonzero(((weights > least) | (gradient > 0)) & ((weights < most) | (gradient < 0)))
+        down, up = weights > least, weights < most
+        free = np.flatnonzero((down | (gradient > 0)) & (up | (gradient < 0)))
         step = np.zeros(len(weights))
         ridge = 1e-9 * np.trace(curvature) + 1e-300
         inner = curvature[np.ix_(free, free)] + ridge * np.eye(len(free))
