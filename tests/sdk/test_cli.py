@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from samespace import Dataset
+from samespace.cli._output import progress_bar
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -179,3 +181,20 @@ def test_piped_output_is_plain(samespace: Run, bundles: dict[str, Path]) -> None
     text = samespace("bundle", "show", bundles["edge"]).stdout
     assert "\x1b" not in text
     assert "name\tedge" in text
+
+
+class Interrupted:
+    """Ctrl-C comes while it is destroyed."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_that_python_ignores_is_not_lost() -> None:
+    with progress_bar() as progress:
+        progress("embed", 0, 2)
+        Interrupted()
+        with pytest.raises(KeyboardInterrupt):
+            progress("embed", 1, 2)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

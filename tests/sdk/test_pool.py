@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -139,6 +140,20 @@ def test_what_the_batches_raise_is_raised(cloud: Embedder, photos: list[str]) ->
 
     with ProcessPool(cloud, 1) as pool, pytest.raises(ZeroDivisionError, match="here"):
         list(pool.run(batches()))
+
+
+def test_a_run_can_be_left_while_it_waits_for_batches(cloud: Embedder, photos: list[str]) -> None:
+    never = threading.Event()
+
+    def batches() -> Iterator[tuple[int, list[str]]]:
+        yield 0, photos[:1]
+        never.wait()  # as on a share that hangs
+
+    with ProcessPool(cloud, 1) as pool:
+        run = pool.run(batches())
+        assert next(run)[0] == 0
+        run.close()
+    never.set()
 
 
 def test_a_bundle_that_is_gone_says_so(copied: Path, photos: list[str]) -> None:

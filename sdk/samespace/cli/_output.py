@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -77,6 +79,8 @@ class _RateColumn(ProgressColumn):
 def progress_bar(rate: bool = False) -> Iterator[ProgressCallback]:
     """A bar on stderr for every stage, on a terminal; nothing when piped.
 
+    Ctrl-C raises `KeyboardInterrupt` at the next step at the latest.
+
     Args:
         rate: also say how many are done in a second.
     """
@@ -93,9 +97,39 @@ def progress_bar(rate: bool = False) -> Iterator[ProgressCallback]:
     tasks: dict[str, Any] = {}
 
     def callback(stage: str, done: int, total: int) -> None:
+        raise_if_asked()
         if stage not in tasks:
             tasks[stage] = bar.add_task(stage, total=total)
         bar.update(tasks[stage], completed=done, total=total)
 
-    with bar:
+    with _interrupts() as raise_if_asked, bar:
         yield callback
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], None]]:
+    """What raises `KeyboardInterrupt` once there was a Ctrl-C.
+
+    Python raises it wherever it happens to be. In a destructor, or the callback of a weak reference
+    such as imports have, it is printed and then ignored, and the command would go on.
+    """
+    asked = False
+
+    def interrupt(number: int, frame: Any) -> None:
+        nonlocal asked
+        asked = True
+        signal.default_int_handler(number, frame)
+
+    def raise_if_asked() -> None:
+        if asked:
+            raise KeyboardInterrupt
+
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not usual or threading.current_thread() is not threading.main_thread():
+        yield raise_if_asked
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield raise_if_asked
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -14,6 +14,7 @@ from samespace_edge import ConfigError, Embedder, ImageSource
 
 _T = TypeVar("_T")
 _LOOK_EVERY = 0.1  # seconds
+_LEAVE_AFTER = 2.0  # seconds
 
 _ENDED, _FAILED, _DONE = "ended", "failed", "done"
 
@@ -89,8 +90,10 @@ class ProcessPool:
             stop.set()
             if working:
                 self.stop()
+            # One may never end: where `batches` waits for something, or where Ctrl-C came just when
+            # this thread had taken a queue's lock, which then stays locked.
             for thread in threads:
-                thread.join()
+                thread.join(_LEAVE_AFTER)
 
 
 def _feed(
