@@ -185,6 +185,8 @@ IGNORED_BY_PYTHON = """
 import signal
 from samespace.cli._output import progress_bar
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
+
 class Interrupted:
     def __del__(self):
         signal.raise_signal(signal.SIGINT)

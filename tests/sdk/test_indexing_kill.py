@@ -133,6 +133,8 @@ def test_ctrl_c_on_a_terminal_ends_cleanly_and_says_how_to_go_on(
         stderr=theirs,
         stdout=theirs,
         start_new_session=True,
+        # What these tests run under may ignore it, as jobs in the background do.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     os.close(theirs)
     wait_for(tmp_path, process, 1)
