@@ -29,6 +29,7 @@ from benchmarks.study._regression_sweep import (
 from benchmarks.study._regressions import (
     COLUMNS,
     NOTES,
+    choosing_rows,
     chosen_weights,
     method_rows,
     training_rounds,
@@ -43,7 +44,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the datasets")
     parser.add_argument("--out", type=Path, default=Path("runs/regressions"))
-    parts = ["weights", "methods", "sweep", "sgd"]
+    parts = [
+        "weights",
+        "methods",
+        "choosing",
+        "sweep",
+        "sgd",
+    ]  # choosing: of methods, what trains no more
     parser.add_argument(
         "--parts",
         nargs="*",
@@ -76,6 +83,15 @@ def main() -> None:
         made = {_place(row) for row in new}
         rows[:] = [row for row in rows if _place(row) not in made] + new
         write("regressions", COLUMNS, rows, seeds=seeds, notes=NOTES)
+
+    def add_choosing(shelf: Shelf, scenario: Scenario) -> None:
+        new = list(choosing_rows(shelf, scenario, seeds))
+        place = _place(new[0])
+        by = {row["method"]: row for row in rows if _place(row) == place}
+        untreated = new[0]["method"]
+        if untreated in by and by[untreated]["nfr"] != new[0]["nfr"]:
+            parser.error(f"the rows of {place} are of other taggers: add 'methods' to --parts")
+        keep([*(by | {row["method"]: row for row in new}).values()], f"choosing, {place}")
 
     # What matters most comes first: the study can be stopped after any of these.
     scenarios = [s for s in SCENARIOS if s.name in arguments.scenarios]
@@ -122,6 +138,10 @@ def main() -> None:
         by_the_papers_optimiser(shelves[-1])
     if "methods" in arguments.parts:
         methods(scenarios[1:])
+    elif "choosing" in arguments.parts:
+        for scenario in scenarios:
+            for shelf in shelves:
+                add_choosing(shelf, scenario)
 
 
 def _place(row: dict[str, Any]) -> tuple[str, str, str]:

@@ -213,10 +213,33 @@ def _updates(
     if (before.sees, old.classes) == (after.sees, untreated.classes):
         mixed = interpolate(old, untreated, 0.5, shelf.part(after))
         yield "weights averaged", (said, shelf.says(mixed))
-    validation = tuple(shelf.says_of_validation(t) for t in (old, untreated))
+    yield from _chosen(shelf, old, untreated)
+
+
+def choosing_rows(
+    shelf: Shelf, scenario: Scenario, seeds: Sequence[int]
+) -> Iterator[dict[str, Any]]:
+    """Of `method_rows` those of no treatment and of choosing, which need no other training."""
+    found: dict[str, list[Answered]] = {}
+    for seed in seeds:
+        old, new = shelf.tagger(scenario.old, 2 * seed), shelf.tagger(scenario.new, 2 * seed + 1)
+        found.setdefault(NONE, []).append((shelf.says(old), shelf.says(new)))
+        for method, pair in _chosen(shelf, old, new):
+            found.setdefault(method, []).append(pair)
+    yield from rows_of("methods", shelf, scenario.name, found, {})
+
+
+def _chosen(
+    shelf: Shelf, old: TaggerCheckpoint, new: TaggerCheckpoint
+) -> Iterator[tuple[str, Answered]]:
+    """The old answers and those that are chosen, at two costs of a negative flip."""
+    said, validation = (
+        shelf.says(old),
+        (shelf.says_of_validation(old), shelf.says_of_validation(new)),
+    )
     for ratio, name in ((1, "chosen"), (DEAR, f"chosen, cost ratio {DEAR}")):
-        told = choose(said, shelf.says(untreated), validation, cost_ratio=ratio)  # type: ignore[arg-type]
-        yield name, (said, told.predictions)
+        update = choose(said, shelf.says(new), validation, cost_ratio=ratio)
+        yield name, (said, update.predictions)
 
 
 def _members(

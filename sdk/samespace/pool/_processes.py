@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from queue import Empty, Full, Queue
 from types import TracebackType
@@ -92,8 +93,9 @@ class ProcessPool:
                 self.stop()
             # One may never end: where `batches` waits for something, or where Ctrl-C came just when
             # this thread had taken a queue's lock, which then stays locked.
+            until = time.monotonic() + _LEAVE_AFTER
             for thread in threads:
-                thread.join(_LEAVE_AFTER)
+                thread.join(max(0.0, until - time.monotonic()))
 
 
 def _feed(
