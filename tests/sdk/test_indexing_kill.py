@@ -32,7 +32,9 @@ PICTURES = 400
 
 
 def command(folder: Path, bundle: Path, *more: str) -> list[str]:
-    code = "from samespace.cli import main; main()"
+    # What these tests run under may ignore Ctrl-C, as jobs in the background do.
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code = heard + "from samespace.cli import main; main()"
     where = ["--gallery", str(folder / "gallery"), "--bundle", str(bundle)]
     given = ["index", str(folder / "shop" / "shop.csv"), *where, "--batch-size", "5"]
     return [sys.executable, "-c", code, *given, *more]
@@ -133,8 +135,6 @@ def test_ctrl_c_on_a_terminal_ends_cleanly_and_says_how_to_go_on(
         stderr=theirs,
         stdout=theirs,
         start_new_session=True,
-        # What these tests run under may ignore it, as jobs in the background do.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     os.close(theirs)
     wait_for(tmp_path, process, 1)
