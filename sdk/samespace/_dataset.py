@@ -299,10 +299,13 @@ def _common_folder(names: Sequence[str]) -> int:
     return depth
 
 
+def _repeated(dataset: Dataset) -> list[str]:
+    counts = Counter(item.path for item in dataset.items)
+    return [f"{path}: listed more than once" for path, count in counts.items() if count > 1]
+
+
 def _list_problems(dataset: Dataset, open_set: bool) -> list[str]:
-    problems = []
-    repeated = [p for p, n in Counter(i.path for i in dataset.items).items() if n > 1]
-    problems += [f"{path}: listed more than once" for path in repeated]
+    problems = _repeated(dataset)
     for item in dataset.items:
         if item.split == "test" and item.role not in ("query", "gallery"):
             problems.append(f"{item.path}: role in test is {item.role!r}, not query or gallery")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import signal
 from dataclasses import replace
@@ -15,7 +16,7 @@ import torch
 from PIL import Image
 
 from samespace import Dataset
-from samespace.regressions import compare
+from samespace.regressions import compare, read_predictions
 from samespace_cloud.augment import Augmentation
 from samespace_cloud.checkpoint import Checkpoint, read_tensors, write_tensors
 from samespace_cloud.model import EmbeddingModel, ModelConfig
@@ -344,6 +345,42 @@ def test_names_decide_and_not_positions(
     assert same(*found)
 
 
+def test_an_old_tagger_of_a_larger_input_sees_what_it_is_used_to(
+    data: Dataset, tmp_path: Path
+) -> None:
+    large = replace(CONFIG, sees=FromPictures("edge-xs", 32, "squash"), epochs=12)
+    old = train_tagger(data, large, tmp_path / "old")
+    config = replace(QUICK, epochs=1)
+    found = update_tagger(data, config, UpdateConfig("focal-logit"), old, tmp_path / "new")
+    assert found.settings["tagger"]["canvas"] == 32
+    # Where it teaches nothing, and where it sees less, nothing changes.
+    bare = update_tagger(data, config, UpdateConfig("none"), old, tmp_path / "none")
+    assert bare.settings["tagger"]["canvas"] == 0
+    up = update_tagger(data, replace(large, epochs=1), UpdateConfig(), found, tmp_path / "up")
+    assert up.settings["tagger"]["canvas"] == 0
+
+
+def test_members_in_an_order_of_their_own_are_measured_by_it(
+    old: TaggerCheckpoint, data: Dataset, tmp_path: Path
+) -> None:
+    turned = TaggerCheckpoint.load(_saved(old, tmp_path / "turned"))
+    with torch.no_grad():
+        turned.tagger.head.weight.copy_(old.tagger.head.weight.flip(0))
+        turned.tagger.head.bias.copy_(old.tagger.head.bias.flip(0))
+    turned.classes = old.classes[::-1]
+    both, update = [turned, turned], UpdateConfig("ensemble")
+    found = update_tagger(data, CONFIG, update, old, tmp_path / "e", members=both)
+    assert found.metrics["accuracy"] == found.metrics["old_accuracy"] == old.metrics["accuracy"]
+    assert found.metrics["negative_flips"] == 0
+    with pytest.raises(ConfigError, match="ensemble needs members, and there are none"):
+        update_tagger(data, CONFIG, update, old, tmp_path / "e", members=[])
+    other = replace(CONFIG, sees=FromPictures("edge-xs", 24))
+    with pytest.raises(
+        ConfigError, match="members are edge-xs-16px, the settings say edge-xs-24px"
+    ):
+        update_tagger(data, other, update, old, tmp_path / "e", members=both)
+
+
 def test_a_start_brings_weights_and_rows(
     old: TaggerCheckpoint, two_classes: Dataset, tmp_path: Path
 ) -> None:
@@ -373,6 +410,10 @@ def test_a_head_on_a_bundles_vectors(
     head = train_tagger(data, config, tmp_path / "head")
     assert head.metrics["accuracy"] > 2 / CLASSES
     assert same(TaggerCheckpoint.load(tmp_path / "head"), head)
+    space = Checkpoint(EmbeddingModel(ModelConfig("edge-xs", 24, dim=8)).eval(), "cloud")
+    linear = replace(QUICK, sees=replace(sees, hidden=0), init="checkpoint")
+    with pytest.raises(ConfigError, match=r"no layer of .* fits into vectors-24d"):
+        train_tagger(data, linear, tmp_path / "lost", start=space)
     assert "backbone.0.weight" in dict(head.tagger.named_parameters())
     # Each kind can replace the other, and what a bundle says of views is asked for.
     update = UpdateConfig("focal-kl")
@@ -443,6 +484,24 @@ def test_pictures_are_held_out_of_every_class(data: Dataset) -> None:
     assert len(held_out(held.train[:1], 0.9, 0)[0]) == 1  # a class keeps a picture to learn from
 
 
+def test_what_is_trained_on_decides_and_not_only_what_there_is(
+    data: Dataset, tmp_path: Path
+) -> None:
+    """The same pictures, but those to validate are trained on, and as many the other way round."""
+    train, val = list(data.train), list(data.val)
+    for i, item in enumerate(val):
+        j = next(j for j, x in enumerate(train) if x.label == item.label and x not in val)
+        train[j], val[i] = item, train[j]
+    turned = [replace(i, split="train") for i in train] + [replace(i, split="val") for i in val]
+    other = data.subset([*turned, *(i for i in data.items if i.split == "test")])
+    assert read_labelled(other, QUICK).digest != read_labelled(data, QUICK).digest
+    update, quick = UpdateConfig("ensemble", members=2), replace(QUICK, epochs=1)
+    old = train_tagger(data, quick, tmp_path / "old")
+    first = update_tagger(data, quick, update, old, tmp_path / "e")
+    again = update_tagger(other, quick, update, old, tmp_path / "e")
+    assert not same(first, again)
+
+
 def test_a_dataset_that_no_tagger_can_learn(
     data: Dataset, tmp_path: Path, old: TaggerCheckpoint
 ) -> None:
@@ -476,6 +535,40 @@ def test_manifests_are_read_with_and_without_roles(
     (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match="is not UTF-8 text"):
         open_labelled(tmp_path / "b.csv")
+    # All that comes after a lone quote would be one field.
+    (tmp_path / "q.csv").write_text(
+        'path,label,split\na.png,x,train\nb.png,x"y,"tr\nc.png,y,test\n'
+    )
+    with pytest.raises(DataError, match="is not a readable CSV"):
+        open_labelled(tmp_path / "q.csv")
+
+
+def test_folders_of_labels_say_nothing_of_train_and_test(tmp_path: Path) -> None:
+    for label in range(4):
+        (tmp_path / "tree" / f"class{label}").mkdir(parents=True)
+        for shot in range(3):
+            picture(label, shot).save(tmp_path / "tree" / f"class{label}" / f"{shot}.png")
+    with pytest.raises(DataError, match=r"has no manifest.csv, so every second label"):
+        open_labelled(tmp_path / "tree")
+    rows = [
+        (f"class{c}/{s}.png", f"class{c}", "test" if s else "train") for c in (0, 1) for s in (0, 1)
+    ]
+    write_manifest(tmp_path / "tree", rows, "manifest.csv")
+    with pytest.raises(DataError, match="lacks the column"):  # of a folder, roles are needed
+        open_labelled(tmp_path / "tree")
+    assert len(open_labelled(tmp_path / "tree" / "manifest.csv").items) == 4
+
+
+def test_columns_that_an_npz_has_itself_are_left_out_of_it(
+    old: TaggerCheckpoint, data: Dataset, tmp_path: Path
+) -> None:
+    named = [
+        replace(i, columns={**i.columns, "file": "a", "logits": "b", "id": "c"}) for i in data.items
+    ]
+    found = predictions_of(old, data.subset(named), file=tmp_path / "p.npz")
+    assert set(found.columns) == set(read_predictions(tmp_path / "p.npz").columns) == {"shelf"}
+    predictions_of(old, data.subset(named), file=tmp_path / "p.csv")
+    assert set(read_predictions(tmp_path / "p.csv").columns) == {"shelf", "file", "logits"}
 
 
 def test_a_training_that_runs_away_is_stopped(
@@ -488,6 +581,12 @@ def test_a_training_that_runs_away_is_stopped(
         broken.tagger.head.bias.fill_(torch.nan)
     with pytest.raises(DataError, match="are not finite"):
         predictions_of(broken, data)
+    for method in ("focal-kl", "naive"):
+        with pytest.raises(DataError, match=r"the tagger .* gives logits that are not finite"):
+            update_tagger(data, QUICK, UpdateConfig(method), broken, tmp_path / method)
+    last = replace(SGD, epochs=1, batch_size=60, lr=3e38, weight_decay=1e3, warmup=0.0, ema=0.0)
+    with pytest.raises(DivergedError, match="the last step left weights"):
+        train_tagger(data, last, tmp_path / "last")
 
 
 def _saved(checkpoint: TaggerCheckpoint, folder: Path) -> Path:
@@ -513,6 +612,12 @@ def test_settings_out_of_range_are_named(bundles: dict[str, Path]) -> None:
         replace(CONFIG, epochs=0, ema=1.0)
     with pytest.raises(ConfigError, match="out of range: optimizer = 'lion', clip = -1"):
         replace(CONFIG, optimizer="lion", clip=-1)  # type: ignore[arg-type]
+    for name, value in {"seed": 2**64, "split_seed": -1, "lr": math.inf, "views": 2.5}.items():
+        with pytest.raises(ConfigError, match=f"that are no such numbers: {name} = "):
+            replace(CONFIG, **{name: value})  # type: ignore[arg-type]
+    odd = {**CONFIG.to_json(), "augmentation": {"flip": "a"}}
+    with pytest.raises(ConfigError, match="an augmentation of no such numbers: flip = 'a'"):
+        TaggerConfig.from_json(odd)
     with pytest.raises(ConfigError, match="unknown settings of a tagger: scale"):
         TaggerConfig.from_json({"scale": 16})
     with pytest.raises(ConfigError, match="unknown settings of what a tagger sees: sise"):

@@ -142,6 +142,11 @@ def test_what_is_refused(photos: Path, old: Path, bundles: dict[str, Path], tmp_
     assert "go with pictures" in refused(*base, *both)
     said = refused("interpolate", old, old, "--out", tmp_path / "m", "--predictions", "p.csv")
     assert "of the dataset that --data names" in said
+    assert "are both" in refused("tagger", photos, "--old", old, "--out", old)
+    assert "is a file" in refused("tagger", photos, "--old", old, "--out", photos)
+    (tmp_path / "p.csv").mkdir()
+    assert "is a directory" in refused(*base, "--predictions", tmp_path / "p.csv")
+    (tmp_path / "p.csv").rmdir()
     with pytest.raises(SamespaceError, match="no method 'nothing' to update a tagger"):
         run("update", *base, "--method", "nothing")
     (tmp_path / "s.json").write_text("[]")
@@ -160,6 +165,10 @@ def test_pictures_that_cannot_be_read_are_named(photos: Path, tmp_path: Path) ->
         run("train", "tagger", tmp_path / "m.csv", "--out", tmp_path / "t", *SMALL)
     assert len(raised.value.problems) == 2
     assert "b.png: there is no such file" in raised.value.problems
+    twice = "red0.png,x,train\nred0.png,y,train\n"
+    (photos.parent / "m.csv").write_text(f"path,label,split\n{twice}")
+    with pytest.raises(DataError, match=r"red0\.png: listed more than once"):
+        run("train", "tagger", photos.parent / "m.csv", "--out", tmp_path / "t", *SMALL)
 
 
 def test_the_command_line_finds_both() -> None:

@@ -236,6 +236,8 @@ def test_terms_say_what_they_lack() -> None:
 
 
 def test_settings_out_of_range_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"no such numbers: beta = inf, members = 2\.5"):
+        UpdateConfig(beta=float("inf"), members=2.5)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="no method 'nothing' to update a tagger; choose from"):
         UpdateConfig("nothing")
     with pytest.raises(ConfigError, match=r"out of range: alpha = -1, temperature = 0"):

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import zipfile
+from dataclasses import replace
 from pathlib import Path
+from unicodedata import normalize
 
 import jsonschema
 import numpy as np
@@ -366,7 +370,9 @@ X = [[0.0, 1.0], [1.0, 0.0]]
         ({"classes": [["x", "y"]]}, r"classes have the shape \(1, 2\); give a flat array"),
         ({"hall": ["1"]}, r"hall have the shape \(1,\), but there are 2 ids"),
         ({"score": ["1", "2"]}, r"free column cannot be called 'score'; rename it"),
-        ({"ids": np.array(["a", None], object)}, r"is not an npz of plain arrays.*not as objects"),
+        ({"ids": np.array(["a", None], object)}, r"is not an npz of plain arrays.*, dtype=str\)"),
+        ({"ids": [b"a", b"\xe9"]}, r"is not an npz of plain arrays: .*utf-8.* can't decode"),
+        ({"classes": "x", "labels": [0, 0]}, r"classes have the shape \(\); give a flat array"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_an_npz(tmp_path: Path, change: dict[str, object], message: str) -> None:
@@ -386,6 +392,49 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "p.npy").rename(tmp_path / "p.npz")
     with pytest.raises(DataError, match="is not an npz of plain arrays"):
         read_predictions(tmp_path / "p.npz")
+    with zipfile.ZipFile(tmp_path / "p.npz", "w") as file:
+        file.writestr("README.txt", "Predictions of")
+    with pytest.raises(DataError, match=r"its member 'README.txt' is no array; write it again"):
+        read_predictions(tmp_path / "p.npz")
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_an_npz_that_is_damaged(tmp_path: Path, share: float) -> None:
+    rng = np.random.default_rng(0)
+    ids = [f"{i}.jpg" for i in range(200)]
+    p = Predictions.from_logits(ids, ["c0"] * 200, rng.normal(size=(200, 9)), list("abcdefghi"))
+    write_predictions(p, tmp_path / "p.npz")
+    content = bytearray((tmp_path / "p.npz").read_bytes())
+    at = int(share * len(content))
+    content[at : at + 40] = rng.bytes(40)
+    (tmp_path / "p.npz").write_bytes(content)
+    with pytest.raises(DataError, match=r"p.npz"):
+        read_predictions(tmp_path / "p.npz")
+
+
+def test_texts_in_bytes_are_utf8(tmp_path: Path) -> None:
+    ids = np.array(["é.jpg".encode(), b"b.jpg"])
+    np.savez(tmp_path / "p.npz", ids=ids, labels=[b"x", b"y"], classes=[b"x", b"y"], logits=X)
+    p = read_predictions(tmp_path / "p.npz")
+    assert p.ids == ("é.jpg", "b.jpg")
+    assert p.classes == ("x", "y")
+
+
+def test_a_long_text_costs_no_more_than_its_length(tmp_path: Path) -> None:
+    """As fixed-width text, the file's column would take 80 GB."""
+    rows = "".join(f"{i},x,x,{'prompt' * 3333 if i == 7 else ''}\n" for i in range(1_000_000))
+    (tmp_path / "p.csv").write_text(f"id,label,prediction,note\n{rows}")
+    p = read_predictions(tmp_path / "p.csv")
+    assert len(p.columns["note"][7]) == 19_998
+
+
+def test_texts_of_every_kind_are_read_as_they_were_written(tmp_path: Path) -> None:
+    texts = ["a\rb", 'a"b', "a,b", "a\nb", "é", " "]
+    p = Predictions(texts, texts, texts, columns={"note": texts})
+    write_predictions(p, tmp_path / "p.csv")
+    again = read_predictions(tmp_path / "p.csv")
+    assert again.ids == tuple(texts)
+    assert again.columns["note"].tolist() == texts
 
 
 def test_what_cannot_be_written(tmp_path: Path) -> None:
@@ -397,6 +446,8 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
     q = Predictions.from_logits(["a"], ["x"], [[0.0]], ["x"], {"logits": ["1"]})
     with pytest.raises(ConfigError, match="cannot be called 'logits'"):
         write_predictions(q, tmp_path / "q.npz")
+    with pytest.raises(ConfigError, match="cannot be called 'file'"):
+        write_predictions(replace(q, columns={"file": ["1"]}), tmp_path / "q.npz")
 
 
 def test_what_is_wrong_with_predictions() -> None:
@@ -409,6 +460,27 @@ def test_what_is_wrong_with_predictions() -> None:
 
 
 # Two files that do not fit together
+
+
+def test_answers_that_are_named_differently_from_the_labels() -> None:
+    """Else a model would never be right, nothing could turn wrong, and every gate would pass."""
+    ids, labels, wrong = list("abcd"), ["cat", "dog"] * 2, ["0", "1"] * 2
+    good = Predictions(ids, labels, labels, source="good.csv")
+    odd = Predictions(ids, labels, wrong, source="odd.csv")
+    for both in ((odd, good), (good, odd), (odd, odd)):
+        with pytest.raises(DataError, match=r"odd.csv answers '0', '1', but the labels are 'cat',"):
+            compare(*both)
+    few = Predictions(ids, labels, ["cat", "dog", "0", "0"], source="few.csv")
+    assert "few.csv answers 1 class(es) that no label names ('0')" in compare(good, few).notes[-1]
+    # All of one class, and called another one: that may be.
+    cats = Predictions(ids, ["cat"] * 4, ["cat"] * 4)
+    assert len(compare(cats, replace(cats, predicted=["dog"] * 4)).negative) == 4  # type: ignore[arg-type]
+
+
+def test_ids_in_two_forms_of_unicode() -> None:
+    old, new = (Predictions([normalize(form, "café.jpg")], ["x"], ["x"]) for form in ("NFC", "NFD"))
+    with pytest.raises(DataError, match="the same but for their Unicode form"):
+        compare(old, new)
 
 
 def test_pictures_that_only_one_has() -> None:
@@ -479,6 +551,8 @@ def test_the_measured_error_counts_at_the_gate() -> None:
     assert worse.sentences[1] == "The error changes by +0.10 points, which IS above +0.00."
     assert gate(report, max_negative_rate=0.05, max_error_increase=0.001).passed
     assert "too few" not in gate(report, max_negative_rate=0.001).sentences[0]
+    near = gate(compare(*outcomes(367, 0, 0, 0))).sentences[0]
+    assert "1.0001 % (measured: 0.0000 %), IS above 1.0000 %" in near.replace("0.00 %", "0.0000 %")
     with pytest.raises(ConfigError, match="max_negative_rate is a share from 0 to 1"):
         gate(report, max_negative_rate=5)
 
@@ -521,6 +595,18 @@ def test_the_page_shows_what_turned_wrong(report: RegressionReport, photos: Path
     assert "b.png" not in short
     assert "Pictures that cannot be shown" not in short
     assert "<img" not in short
+    for none in (to_html(report, limit=0), to_markdown(report, limit=0)):
+        assert "No picture turned wrong" not in none
+        assert "all are in regressions.json" in none
+
+
+def test_a_column_of_the_name_class_stands_beside_the_classes(files: tuple[Path, Path]) -> None:
+    old, new = (read_predictions(path) for path in files)
+    old = replace(old, columns={"class": old.columns["aisle"]})
+    text = to_markdown(compare(old, new, ["class"]))
+    assert text.count("## By class") == 2
+    assert "| north | 3 |" in text
+    assert "| mug | 2 |" in text
 
 
 def test_a_page_without_flips_and_with_texts_that_are_markup() -> None:
@@ -537,6 +623,7 @@ def test_a_page_without_flips_and_with_texts_that_are_markup() -> None:
 def test_a_missing_picture_is_listed(report: RegressionReport, photos: Path) -> None:
     (photos / "c.png").unlink()
     assert "<li>c.png: No such file or directory</li>" in to_html(report, Pictures.open(photos))
+    assert Pictures.open(photos).thumbnails(["a\0.png"])[1] == {"a\0.png": "embedded null byte"}
     with pytest.raises(DataError, match="there is no dataset at"):
         Pictures.open(photos / "nowhere")
 
@@ -563,6 +650,7 @@ def test_pictures_and_columns_of_a_dataset(shop: Dataset, shop_csv: Path) -> Non
     stranger = Predictions(["gone.png"], ["x"], ["x"], source="old")
     with pytest.raises(DataError, match=r"1 picture\(s\) of old are not in .*shop.csv: 'gone.png'"):
         with_columns(stranger, shop)
+    assert set(with_columns(old, shop, ["aisle"]).columns) == {"aisle"}
     lone = compare(stranger, Predictions(["gone.png"], ["x"], ["y"]))
     assert "gone.png: not in" in to_html(lone, Pictures.open(shop_csv))
 
@@ -574,6 +662,9 @@ def test_all_three_files_are_written(report: RegressionReport, tmp_path: Path) -
     value = json.loads((tmp_path / "out" / "regressions.json").read_text())
     jsonschema.validate(value, SCHEMA)
     assert value["gate"]["passed"] is False
+    named = replace(report, old=os.fsdecode(b"o\xff.csv"))
+    write_report(named, tmp_path / "out")
+    assert "From o\\udcff.csv to" in (tmp_path / "out" / "regressions.html").read_text()
 
 
 # Command line
@@ -617,6 +708,9 @@ def test_the_command_s_errors(files: tuple[Path, Path], capsys: pytest.CaptureFi
     assert "gone.csv cannot be read" in capsys.readouterr().err
     assert run(["regressions", old, new, "--cost-ratio", "2"]) == 2
     assert "--cost-ratio belong to --update" in capsys.readouterr().err
+    assert run(["regressions", old, new, "--out", old]) == 3
+    assert f"samespace: {old}: File exists" in capsys.readouterr().err
+    assert run(["regressions", old, new, "--seed", "-1"]) == 2
     assert run(["regressions", old]) == 2
 
 

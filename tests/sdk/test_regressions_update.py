@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,23 +27,26 @@ CLASSES = [f"c{i}" for i in range(6)]
 Both = tuple[Predictions, Predictions]
 
 
-def world(n: int, seed: int) -> Both:
+def world(n: int, seed: int, classes: Sequence[str] = CLASSES) -> Both:
     """An old and a better new model, whose errors fall together more than by chance."""
     rng = np.random.default_rng(seed)
-    truth = rng.integers(0, len(CLASSES), n)
-    shared = 1.2 * rng.normal(size=(n, len(CLASSES)))
-    ids, labels = [f"{seed}-{i}" for i in range(n)], np.array(CLASSES)[truth]
+    truth = rng.integers(0, len(classes), n)
+    shared = 1.2 * rng.normal(size=(n, len(classes)))
+    ids, labels = [f"{seed}-{i}" for i in range(n)], np.array(classes)[truth]
     made = []
     for name, strength, noise in (("old", 4.4, 1.6), ("new", 5.2, 1.4)):
-        logits = strength * np.eye(len(CLASSES))[truth] + shared
+        logits = strength * np.eye(len(classes))[truth] + shared
         logits += noise * rng.normal(size=logits.shape)
-        made.append(Predictions.from_logits(ids, labels, logits, CLASSES, source=name))
+        made.append(Predictions.from_logits(ids, labels, logits, classes, source=name))
     return made[0], made[1]
 
 
 def bare(both: Both, scores: bool = False) -> Both:
     """The same as answers, with or without scores."""
-    old, new = (replace(p, probabilities=None, scores=p.scores if scores else None) for p in both)
+    old, new = (
+        replace(p, probabilities=None, classes=None, scores=p.scores if scores else None)
+        for p in both
+    )
     return old, new
 
 
@@ -72,6 +76,19 @@ def test_fewer_flips_than_by_always_the_new_at_no_more_errors(
     assert abs(len(chosen.negative) - update.expected_negative) < 3 * len(chosen.negative) ** 0.5
     assert abs(len(chosen.positive) - update.expected_positive) < 3 * len(chosen.positive) ** 0.5
     assert update.always_negative > update.expected_negative
+
+
+@pytest.mark.parametrize("scores", [True, False])
+def test_a_budget_of_flips_holds_with_many_classes(scores: bool) -> None:
+    """One confusion seen by chance says little: a class has forty pictures, and fifty answers."""
+    names = [f"c{i}" for i in range(50)]
+    target, validation = bare(world(3000, 10, names), scores), bare(world(2000, 20, names), scores)
+    for budget in (20, 60):
+        update = choose(*target, validation, max_negative_flips=budget)
+        chosen = compare(target[0], update.predictions)
+        assert budget - 1 < update.expected_negative <= budget
+        assert len(chosen.negative) < 2 * budget
+        assert chosen.error_new < chosen.error_old
 
 
 def test_answers_alone_help_where_classes_differ() -> None:
@@ -192,6 +209,7 @@ def test_confusions_by_hand() -> None:
     learnt = Answers.learn(p, truth, place)
     right = (3 + 1) / (4 + 2)
     np.testing.assert_allclose(learnt.mean, [[right, 1 - right], [1 - right, right]])
+    learnt = replace(learnt, smoothing=5.0)
     expected = np.log([(2 + 5 * right) / (3 + 5), (0 + 5 * (1 - right)) / (1 + 5)])
     np.testing.assert_allclose(learnt(p)[0], expected)
     own = [np.log((1 + 5 * right) / (2 + 5)), expected[1]]
@@ -202,11 +220,25 @@ def test_scores_by_hand() -> None:
     p = Predictions(list("abcd"), list("xxyz"), list("xxxx"), scores=[0.5] * 4)
     place, truth = {"x": 0, "y": 1, "z": 2}, np.array([0, 0, 1, 2])
     prior = np.array([0.5, 0.25, 0.25])
-    learnt = replace(Scores.learn(p, truth, place, prior), slope=1.0, offset=0.0)
+    learnt = Scores.learn(p, truth, place, prior)
+    learnt = replace(learnt, slope=1.0, offset=0.0, smoothing=5.0)
     others = (1 + 5 * 0.5) / (2 + 5)
     np.testing.assert_allclose(
         learnt(p)[0], np.log([0.5, 0.5 * others, 0.5 * others]) - np.log(prior)
     )
+
+
+@pytest.mark.parametrize(("confusions", "smoothing"), [("its own", 1), ("any", 4096)])
+def test_how_far_confusions_are_believed_is_learnt(confusions: str, smoothing: float) -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 10, 4000)
+    wrong = (truth + 1) % 10 if confusions == "its own" else rng.integers(0, 10, len(truth))
+    answers = np.where(rng.random(len(truth)) < 0.7, truth, wrong)
+    p = Predictions(np.arange(len(truth)), truth, answers)  # type: ignore[arg-type]
+    place = {str(i): i for i in range(10)}
+    assert Answers.learn(p, truth, place).smoothing == smoothing
+    scored = replace(p, scores=np.full(len(truth), 0.7))
+    assert Scores.learn(scored, truth, place, np.full(10, 0.1)).smoothing == smoothing
 
 
 def test_sharpness_brings_back_what_was_blunted() -> None:
@@ -242,9 +274,9 @@ def test_weights_are_the_likeliest_within_their_bounds() -> None:
     assert fit_weights([0 * a], truth, [0], [1], base) == pytest.approx([1])
 
 
-def test_models_that_agree_on_everything(validation: Both) -> None:
-    old = validation[0]
-    update = choose(old, old, (old, old))
+def test_models_that_agree_on_everything(target: Both, validation: Both) -> None:
+    old, known = target[0], validation[0]
+    update = choose(old, old, (known, known))
     assert (update.differing, update.replaced, update.expected_negative) == (0, (), 0.0)
 
 
@@ -270,6 +302,20 @@ def test_validation_needs_labels(target: Both, validation: Both) -> None:
     old, new = (replace(p, labels=None) for p in validation)
     with pytest.raises(DataError, match="neither old nor new has labels"):
         choose(*target, (old, new))
+
+
+def test_validation_has_to_be_of_other_pictures(target: Both, validation: Both) -> None:
+    with pytest.raises(DataError, match=r"3000 picture\(s\) that are to be decided are in old and"):
+        choose(*target, target)
+
+
+def test_validation_has_to_be_of_the_same_classes(target: Both, validation: Both) -> None:
+    numbers = [
+        replace(p, labels=None, predicted=np.char.replace(p.predicted, "c", ""))
+        for p in bare(target)
+    ]
+    with pytest.raises(DataError, match=r"old answers '0', '1', .* only 'c0', 'c1'.*name classes"):
+        choose(*numbers, bare(validation))
 
 
 @pytest.fixture

@@ -22,7 +22,10 @@ def tagger_options(command: Any) -> Any:
     options = [
         click.argument("dataset"),
         click.option(
-            "--out", type=click.Path(path_type=Path), required=True, help="Checkpoint folder."
+            "--out",
+            type=click.Path(path_type=Path, file_okay=False),
+            required=True,
+            help="Checkpoint folder.",
         ),
         click.option("--backbone", help="A row of the table, or a text.  [default: lite0-edge]"),
         click.option(
@@ -68,7 +71,7 @@ def prediction_options(command: Any) -> Any:
     options = [
         click.option(
             "--predictions",
-            type=click.Path(path_type=Path),
+            type=click.Path(path_type=Path, dir_okay=False),
             callback=csv_or_npz,
             help="Also write what it says of a part of the dataset: .csv, or .npz with logits.",
         ),

@@ -106,6 +106,8 @@ def tagger(
         option = f"--{unread[0].replace('_', '-')}"
         readers = ", ".join(n for n, m in sorted(METHODS.items()) if unread[0] in m.settings)
         raise click.UsageError(f"{option} says nothing to {method}; it is for {readers}")
+    if Path(old).resolve() == out.resolve():
+        raise click.UsageError(f"--old and --out are both {out}: the old tagger would be gone")
     how = UpdateConfig(method=method, **given)
     data = opened(dataset, predictions and split)
     start = started_from(settings["start"])

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from samespace_cloud.augment import Augmentation
+from samespace_cloud.checked import not_numbers
 from samespace_cloud.optimizers import CLIP, Optimizer
 from samespace_cloud.tagging.sees import FromPictures, FromVectors, Sees, sees_from
 from samespace_edge import ConfigError
@@ -35,7 +36,8 @@ class TaggerConfig:
         ema: decay of the moving average of the weights that is kept; 0 keeps the last weights.
         views: how many views of every picture are made, the picture itself among them; vectors
             have one.
-        canvas: side at which pictures are decoded and augmented, in pixels; 0 takes the input's.
+        canvas: side at which pictures are decoded and augmented, in pixels; 0 takes the input's,
+            or that of an old tagger that teaches, where it is larger.
         augmentation: of the views.
         precision: `fp32`, or `bf16` for the forward pass.
         val_share: share of every class's train pictures to validate on, where the dataset has no
@@ -68,6 +70,8 @@ class TaggerConfig:
     views_seed: int | None = None
 
     def __post_init__(self) -> None:
+        if wrong := not_numbers(self):
+            raise ConfigError(f"settings of a tagger that are no such numbers: {', '.join(wrong)}")
         checks = {
             "init": self.init in ("random", "imagenet", "checkpoint"),
             "epochs": self.epochs >= 1,
@@ -123,6 +127,8 @@ class TaggerConfig:
                 if "scale" in augmentation:
                     augmentation["scale"] = tuple(augmentation["scale"])
                 given["augmentation"] = Augmentation(**augmentation)
+                if wrong := not_numbers(given["augmentation"]):
+                    raise ConfigError(f"an augmentation of no such numbers: {', '.join(wrong)}")
             return cls(**given)
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"settings of a tagger that cannot be read: {error}") from None

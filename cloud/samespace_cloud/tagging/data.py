@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from samespace import Dataset, Item
-from samespace._dataset import _error, _read_manifest
+from samespace._dataset import _error, _read_manifest, _repeated
 from samespace._files import FolderFiles
 from samespace_cloud.tagging.config import TaggerConfig
-from samespace_edge import ConfigError, DataError
+from samespace_edge import ConfigError, DataError, canonical_json
 
 SPLITS = ("train", "val", "test")
 
@@ -24,31 +25,46 @@ SPLITS = ("train", "val", "test")
 def open_labelled(path: str | Path) -> Dataset:
     """Read a dataset of classes: a manifest with `path,label,split` and free columns.
 
-    What `Dataset.open` reads is read as well; `role` says nothing of classes and may be missing.
-    Raises `DataError` as that does.
+    What `Dataset.open` reads is read as well, if classes to test are classes to train; `role` says
+    nothing of them and may be missing. Raises `DataError` as that does.
     """
     path = Path(path)
     if path.suffix.lower() != ".csv" or not path.is_file():
-        return Dataset.open(path)
+        return _with_manifest(Dataset.open(path))
     try:
-        rows = list(csv.reader(io.StringIO(path.read_text("utf-8-sig"), newline="")))
+        text = path.read_bytes().decode("utf-8-sig")
+        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error):
         return Dataset.open(path)  # says what is wrong
     if not rows or "role" in rows[0]:
         return Dataset.open(path)
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
+    completed = io.StringIO(newline="")
+    writer = csv.writer(completed)
     writer.writerow([*rows[0], "role"])
     writer.writerows([*row, ""] for row in rows[1:] if row)
-    items, problems = _read_manifest(text.getvalue().encode(), str(path))
+    items, problems = _read_manifest(completed.getvalue().encode(), str(path))
     if problems:
         raise _error(str(path), problems)
     return Dataset(path.stem, items, FolderFiles(path.parent), str(path))
 
 
+def _with_manifest(dataset: Dataset) -> Dataset:
+    """Refuses folders of labels: they are split by label, so half of the classes are test alone."""
+    names = (PurePosixPath(name).name for name in dataset._files.names())
+    trained = {i.label for i in dataset.items if i.split == "train"}
+    tested = {i.label for i in dataset.items if i.split == "test"}
+    if "manifest.csv" not in names and tested and trained.isdisjoint(tested):
+        raise DataError(
+            f"{dataset.source} has no manifest.csv, so every second label would be kept for test; "
+            "a tagger needs pictures of every class in train. Write one: path,label,split"
+        )
+    return dataset
+
+
 def check_pictures(dataset: Dataset, report: Callable[[int, int], None]) -> None:
-    """Read every picture; raises `DataError`, whose `problems` lists what cannot be read."""
-    if problems := dataset._picture_problems(report):
+    """Read every picture; raises `DataError`, whose `problems` lists what cannot be read, and what
+    is listed more than once."""
+    if problems := [*_repeated(dataset), *dataset._picture_problems(report)]:
         raise _error(dataset.source, problems)
 
 
@@ -69,7 +85,7 @@ class Labelled:
     Attributes:
         train, val: the pictures; `val` may be empty.
         classes: names, sorted; positions in it are what the logits stand for.
-        digest: hash of all of it.
+        digest: hash of all of it: which pictures are trained on, and in which order, as well.
     """
 
     train: tuple[Item, ...]
@@ -77,10 +93,22 @@ class Labelled:
     classes: tuple[str, ...]
     digest: str
 
+    @classmethod
+    def of(
+        cls,
+        dataset: Dataset,
+        train: tuple[Item, ...],
+        val: tuple[Item, ...],
+        classes: tuple[str, ...],
+    ) -> Labelled:
+        """These pictures of a dataset; reads their files."""
+        order = [[i.path for i in items] for items in (train, val)]
+        text = canonical_json([dataset.sha256([*train, *val]), *order])
+        return cls(train, val, classes, hashlib.sha256(text.encode()).hexdigest())
+
     def codes(self, items: Sequence[Item]) -> Tensor:
         """Positions of the pictures' labels in `classes`, int64 (N,)."""
-        place = {name: i for i, name in enumerate(self.classes)}
-        return torch.tensor([place[i.label] for i in items], dtype=torch.int64)
+        return codes_of(items, self.classes)
 
 
 def read_labelled(dataset: Dataset, config: TaggerConfig) -> Labelled:
@@ -100,7 +128,13 @@ def read_labelled(dataset: Dataset, config: TaggerConfig) -> Labelled:
             f"{dataset.source}: {len(lone)} class(es) of val have no train picture, such as "
             f"{lone[0]!r}; move some to train, or leave the class out"
         )
-    return Labelled(train, val, classes, dataset.sha256([*train, *val]))
+    return Labelled.of(dataset, train, val, classes)
+
+
+def codes_of(items: Sequence[Item], classes: Sequence[str]) -> Tensor:
+    """Positions of the pictures' labels in `classes`, int64 (N,); -1 for those that are none."""
+    place = {name: i for i, name in enumerate(classes)}
+    return torch.tensor([place.get(i.label, -1) for i in items], dtype=torch.int64)
 
 
 def held_out(

@@ -158,4 +158,6 @@ def fit(
     )
     kept = trainer.run(progress)
     assert isinstance(kept, Tagging)
+    if not all(torch.isfinite(w).all() for w in kept.tagger.state_dict().values()):
+        raise DivergedError("the last step left weights that are not finite; lower lr")
     return kept.tagger.eval(), trainer

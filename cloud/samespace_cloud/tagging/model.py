@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from samespace_cloud.checkpoint import Checkpoint
-from samespace_cloud.inherit import inherit
+from samespace_cloud.inherit import Inherited, inherit
 from samespace_cloud.pretrained import MEAN, STD, load_pretrained
 from samespace_cloud.tagging.config import TaggerConfig
 from samespace_cloud.tagging.sees import FromPictures, Sees
@@ -77,16 +77,19 @@ def new_tagger(
         assert isinstance(config.sees, FromPictures)
         load_pretrained(tagger.backbone, config.sees.backbone)  # type: ignore[arg-type]
     if isinstance(start, Checkpoint):
-        _inherit(tagger, start.model.backbone, start.model.config.architecture)
+        found = inherit(tagger.backbone, start.model.backbone)
+        _need_some(found, 0, start.model.config.architecture, tagger)
     elif isinstance(start, TaggerCheckpoint):
-        _inherit(tagger, start.tagger.backbone, start.sees.architecture)
-        _inherit_rows(tagger, classes, start)
+        found = inherit(tagger.backbone, start.tagger.backbone)
+        rows = _inherit_rows(tagger, classes, start)
+        _need_some(found, rows, start.sees.architecture, tagger)
     return tagger
 
 
-def _inherit(tagger: Tagger, source: nn.Module, name: str) -> None:
-    found = inherit(tagger.backbone, source)
-    if not found.whole + found.sliced and found.fresh:
+def _need_some(found: Inherited, rows: int, name: str, tagger: Tagger) -> None:
+    """A network of which nothing came is no start; a linear tagger has its rows alone."""
+    network = found.whole + found.sliced
+    if not (network or (rows and not found.fresh)):
         raise ConfigError(
             f"no layer of {name} fits into {tagger.sees.architecture}; start from a network of "
             "its kind, or without a checkpoint"
@@ -94,12 +97,14 @@ def _inherit(tagger: Tagger, source: nn.Module, name: str) -> None:
 
 
 @torch.no_grad()
-def _inherit_rows(tagger: Tagger, classes: Sequence[str], start: TaggerCheckpoint) -> None:
+def _inherit_rows(tagger: Tagger, classes: Sequence[str], start: TaggerCheckpoint) -> int:
+    """How many of the classes' rows came from `start`."""
     given = start.tagger.head
     if given.in_features != tagger.width:
-        return
+        return 0
     place = {name: i for i, name in enumerate(start.classes)}
-    for row, name in enumerate(classes):
-        if name in place:
-            tagger.head.weight[row] = given.weight[place[name]]
-            tagger.head.bias[row] = given.bias[place[name]]
+    shared = [(row, place[name]) for row, name in enumerate(classes) if name in place]
+    for row, theirs in shared:
+        tagger.head.weight[row] = given.weight[theirs]
+        tagger.head.bias[row] = given.bias[theirs]
+    return len(shared)

@@ -13,12 +13,11 @@ from torch import Tensor
 
 from samespace import Dataset, Item
 from samespace.regressions import Predictions, write_predictions
+from samespace.regressions._checks import RESERVED
+from samespace.regressions._write import TAKEN
 from samespace_cloud.tagging.data import part
 from samespace_cloud.tagging.sees import Report
 from samespace_edge import ConfigError, Fingerprint
-
-_TAKEN = ("id", "label", "prediction", "score")
-"""What a free column of predictions cannot be called."""
 
 
 class Answers(Protocol):
@@ -49,7 +48,7 @@ def predictions_of(
     report: Report = lambda done, total: None,
 ) -> Predictions:
     """What a tagger says of the `split` pictures of a dataset: the ids are their paths, the free
-    columns those of the manifest.
+    columns those of the manifest whose names are free in such a file.
 
     Args:
         file: where to write it as well: a `.csv` of answers and scores, or an `.npz` with `ids`,
@@ -65,8 +64,9 @@ def predictions_of(
     items = part(dataset, split)
     logits = checkpoint.predict(dataset, items, cache, report).numpy()
     ids, labels = [i.path for i in items], [i.label for i in items]
-    names = dict.fromkeys(name for i in items for name in i.columns if name not in _TAKEN)
-    columns = {name: np.array([i.columns.get(name, "") for i in items]) for name in names}
+    taken = TAKEN if file is not None and Path(file).suffix.lower() == ".npz" else ()
+    names = dict.fromkeys(n for i in items for n in i.columns if n not in (*RESERVED, *taken))
+    columns = {name: [i.columns.get(name, "") for i in items] for name in names}
     found = Predictions.from_logits(
         ids,
         labels,
@@ -88,7 +88,7 @@ def predictions_of(
         "classes": np.array(checkpoint.classes),
         "logits": logits,
     }
-    write_arrays(file, columns | arrays)
+    write_arrays(file, {name: np.array(c) for name, c in columns.items()} | arrays)
     return found
 
 

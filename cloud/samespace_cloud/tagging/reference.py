@@ -29,9 +29,11 @@ class Reference:
         key: what decides over them, as text.
         about: what it is, for a tagger's card.
         head: its last layer, where there is one.
+        side: of the pictures that it sees, in pixels; 0 where it sees none.
     """
 
     head: nn.Linear | None = None
+    side: int = 0
 
     def __init__(self, classes: Sequence[str], key: str, about: str) -> None:
         self.classes, self.key, self.about = tuple(classes), key, about
@@ -74,12 +76,13 @@ class TaggerReference(Reference):
         )
         members = tuple(copy.deepcopy(m).to(best_device()).eval() for m in checkpoint.members)
         self._asked = TaggerCheckpoint(members, checkpoint.classes)
+        self.side = checkpoint.sees.side
         if count == 1:
             self.head = checkpoint.tagger.head
 
     def vectors(self, views: Tensor, rows: slice) -> Tensor:
-        """See `Reference.vectors`."""
-        return self._asked.logits(self._asked.sees.of_views(views))
+        """See `Reference.vectors`; raises `DataError` where logits are not finite."""
+        return self._finite(self._asked.logits(self._asked.sees.of_views(views)))
 
     def predict(
         self,
@@ -89,7 +92,12 @@ class TaggerReference(Reference):
         report: Report = lambda done, total: None,
     ) -> Tensor:
         """See `Reference.predict`."""
-        return self._asked.predict(dataset, items, cache, report)
+        return self._finite(self._asked.predict(dataset, items, cache, report))
+
+    def _finite(self, logits: Tensor) -> Tensor:
+        if not torch.isfinite(logits).all():
+            raise DataError(f"{self.about} gives logits that are not finite; train it anew")
+        return logits
 
 
 class SavedLogits(Reference):

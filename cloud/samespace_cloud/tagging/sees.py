@@ -51,6 +51,11 @@ class FromPictures:
         return f"{self.backbone}-{self.input_size}px"
 
     @property
+    def side(self) -> int:
+        """Of the input, in pixels."""
+        return self.input_size
+
+    @property
     def preprocessing(self) -> dict[str, Any]:
         """What is done to a picture, as it goes into the fingerprint."""
         given = self._as_model
@@ -120,6 +125,12 @@ class FromVectors:
         """The network as text."""
         hidden = f"-{self.hidden}h" if self.hidden else ""
         return f"vectors-{self.dim}d{hidden}"
+
+    @property
+    def side(self) -> int:
+        """Of the bundle's input, the longer one, in pixels."""
+        resize = self._embedder.bundle.manifest.resize
+        return max(resize.width, resize.height)
 
     @property
     def preprocessing(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from samespace_cloud.checkpoint import Checkpoint
 from samespace_cloud.material import _CACHE, Progress
 from samespace_cloud.tagging.checkpoint import TaggerCheckpoint, is_tagger
 from samespace_cloud.tagging.config import TaggerConfig
-from samespace_cloud.tagging.data import Labelled, read_labelled
+from samespace_cloud.tagging.data import Labelled, codes_of, read_labelled
 from samespace_cloud.tagging.fitting import Tagging, fit, shown
 from samespace_cloud.tagging.model import new_tagger
 from samespace_edge import canonical_json
@@ -112,7 +112,8 @@ def measured(
     if not data.val:
         return {}
     logits = checkpoint.predict(dataset, data.val, folder.parent / _CACHE)
-    return {"accuracy": float(right(logits, data.codes(data.val)).double().mean())}
+    labels = codes_of(data.val, checkpoint.classes)
+    return {"accuracy": float(right(logits, labels).double().mean())}
 
 
 def right(logits: Tensor, labels: Tensor) -> Tensor:

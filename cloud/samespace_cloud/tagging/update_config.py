@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from samespace_cloud.checked import not_numbers
 from samespace_cloud.tagging.methods import find_method
 from samespace_edge import ConfigError
 
@@ -48,6 +49,8 @@ class UpdateConfig:
 
     def __post_init__(self) -> None:
         find_method(self.method)
+        if wrong := not_numbers(self):
+            raise ConfigError(f"settings of an update that are no such numbers: {', '.join(wrong)}")
         checks = {
             "weight": self.weight >= 0,
             "alpha": self.alpha >= 0,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-
-import torch
 
 from samespace import Dataset
 from samespace_cloud.checkpoint import Checkpoint
@@ -13,7 +12,7 @@ from samespace_cloud.material import _CACHE, Progress
 from samespace_cloud.tagging.checkpoint import TaggerCheckpoint, ensemble_of
 from samespace_cloud.tagging.classes import SharedClasses, need_same_classes
 from samespace_cloud.tagging.config import TaggerConfig
-from samespace_cloud.tagging.data import Labelled, read_labelled
+from samespace_cloud.tagging.data import Labelled, codes_of, read_labelled
 from samespace_cloud.tagging.fitting import Tagging, fit, shown
 from samespace_cloud.tagging.losses import Influence, Term, TermContext
 from samespace_cloud.tagging.methods import find_method
@@ -24,7 +23,7 @@ from samespace_cloud.tagging.reference import (
     TaggerReference,
     reference_of,
 )
-from samespace_cloud.tagging.sees import FromVectors
+from samespace_cloud.tagging.sees import FromPictures, FromVectors
 from samespace_cloud.tagging.training import card_of, measured, right, train_members
 from samespace_cloud.tagging.update_config import UpdateConfig
 from samespace_edge import ConfigError
@@ -74,16 +73,27 @@ def update_tagger(
     if method.members:
         if members is None:
             members = train_members(dataset, config, folder, update.members, start, progress)
+        if not members:
+            raise ConfigError(f"{update.method} needs members, and there are none")
         together = ensemble_of(members)
         rule = "members, and the pictures that they are trained on, need the same classes"
         need_same_classes(together.classes, data.classes, rule)
         if method.term is None:
+            if together.sees != config.sees:
+                raise ConfigError(
+                    f"the members are {together.sees.architecture}, the settings say "
+                    f"{config.sees.architecture}; give the settings that they were trained with"
+                )
             _finish(together, config, update, start, dataset, data, before, folder)
             return together
         reference = TaggerReference(together)
     tagger = new_tagger(config, data.classes, start)
     term = _term(method.term, update, data.classes, tagger, reference)
     taught = reference if term is not None and term.taught else None
+    if taught is not None and isinstance(config.sees, FromPictures) and not config.canvas:
+        # An old tagger of a larger input would be asked about pictures that were made too small.
+        larger = taught.side > config.side
+        config = replace(config, canvas=taught.side if larger else 0)
     views = shown(dataset, data, config, taught, folder, progress)
     students = Tagging(tagger, term, update.weight)
     about = (
@@ -149,10 +159,10 @@ def _against(
     if not data.val or (isinstance(before, SavedLogits) and not before.knows(data.val)):
         return {}
     cache = folder.parent / _CACHE
-    place = {name: i for i, name in enumerate(before.classes)}
-    labels = torch.tensor([place.get(i.label, -1) for i in data.val])
-    was = right(before.predict(dataset, data.val, cache), labels)
-    now = right(checkpoint.predict(dataset, data.val, cache), data.codes(data.val))
+    was, now = (
+        right(one.predict(dataset, data.val, cache), codes_of(data.val, one.classes))
+        for one in (before, checkpoint)
+    )
     return {
         "old_accuracy": float(was.double().mean()),
         "negative_flips": float((was & ~now).double().mean()),

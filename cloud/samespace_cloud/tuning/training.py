@@ -175,7 +175,7 @@ def data_for(base: TunedCheckpoint, dataset: Dataset, config: TuneConfig) -> Lab
             f"{len(base.classes)} classes, such as {empty[0]!r}; add some, or allow it (partial, "
             "--allow-empty): their outputs are drawn to 0 then"
         )
-    return Labelled(train, val, base.classes, dataset.sha256([*train, *val]))
+    return Labelled.of(dataset, train, val, base.classes)
 
 
 def need_classes(checkpoint: TunedCheckpoint, dataset: Dataset, items: Sequence[Item]) -> None:

@@ -54,9 +54,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: st
         for row in rows:
             click.echo("\t".join(str(v) for v in row))
         return
-    table = Table(title=title or None, title_justify="left", header_style="bold")
+    table = Table(title=Text(title) if title else None, title_justify="left", header_style="bold")
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right")
+        table.add_column(Text(column), justify="left" if i == 0 else "right")
     for row in rows:
         table.add_row(*(Text(str(v)) for v in row))  # ids are text, not markup
     console().print(table)

@@ -95,4 +95,9 @@ def _run(arguments: list[str] | None) -> int:
     except SamespaceError as error:
         console(stderr=True).print(f"samespace: {error}", markup=False)
         return EXIT_ERROR
+    except OSError as error:
+        if error.filename is None:
+            raise
+        console(stderr=True).print(f"samespace: {error.filename}: {error.strerror}", markup=False)
+        return EXIT_ERROR
     return int(result) if isinstance(result, int) else 0

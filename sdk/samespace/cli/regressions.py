@@ -47,7 +47,9 @@ _GROUPS = 10
     show_default=True,
     help="How many pictures that turned wrong the page shows.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap."
+)
 @click.option("--gate", "gated", is_flag=True, help="Exit with 1 unless both limits hold.")
 @click.option(
     "--max-nfr",
@@ -191,7 +193,7 @@ def _with_columns(
     """The manifest's columns are only looked for where some are asked for."""
     if not columns or pictures is None or pictures.dataset is None:
         return predictions
-    return with_columns(predictions, pictures.dataset)
+    return with_columns(predictions, pictures.dataset, columns)
 
 
 def _json(

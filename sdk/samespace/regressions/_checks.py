@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from samespace.regressions._predictions import Predictions
 
 Texts: TypeAlias = NDArray[np.str_]
+Column: TypeAlias = NDArray[np.object_]
 Floats: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
 
 RESERVED = ("id", "label", "prediction", "score")
@@ -27,6 +28,14 @@ _SHOWN = 5
 def as_text(values: ArrayLike | Iterable[Any]) -> Texts:
     """Anything as a str array; whole numbers as their digits."""
     return np.asarray(values if isinstance(values, np.ndarray) else list(values)).astype(np.str_)  # type: ignore[arg-type]
+
+
+def as_column(values: ArrayLike | Iterable[Any]) -> Column:
+    """Anything as an array of texts, each as long as it is: one may be a caption, or a prompt."""
+    array = np.asarray(values if isinstance(values, np.ndarray) else list(values), np.object_)  # type: ignore[arg-type]
+    texts = np.empty(array.size, np.object_)
+    texts[:] = [str(value) for value in array.flat]
+    return texts.reshape(array.shape)
 
 
 def some(names: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from samespace.regressions._calibration import calibration
 from samespace.regressions._checks import some
 from samespace.regressions._exact import mcnemar
 from samespace.regressions._groups import column, exact, grouped
-from samespace.regressions._pair import Pair, pair
+from samespace.regressions._pair import Pair, foreign, pair
 from samespace.regressions._predictions import Predictions
 from samespace.regressions._report import Flip, NewClasses, RegressionReport
 from samespace.verification import Estimate
@@ -148,4 +148,10 @@ def _notes(both: Pair, wrong: int, negative: int) -> tuple[str, ...]:
             f"{both.old.source} does not say which classes its model knows, so pictures of new "
             "classes are not told apart."
         )
+    for side in (both.old, both.new):
+        if side.classes is None and (odd := foreign(both, side)):
+            notes.append(
+                f"{side.source} answers {len(odd)} class(es) that no label names ({some(odd)}): "
+                "such answers count as wrong. If they only are named differently, rename them."
+            )
     return tuple(notes)

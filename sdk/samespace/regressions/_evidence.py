@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,8 @@ from samespace.regressions._predictions import Predictions
 Doubles: TypeAlias = NDArray[np.float64]
 Truth: TypeAlias = NDArray[np.int64] | None
 
-SMOOTHING = 5.0
-"""As how many pictures, of a class or with an answer, the Dirichlet prior counts."""
+SMOOTHINGS = tuple(4.0**power for power in range(7))
+"""As how many pictures, of a class or with an answer, a Dirichlet prior may count."""
 
 _LEAST = 1e-12
 _SHARPEST, _FLATTEST = 20.0, 0.05
@@ -36,6 +36,9 @@ class Evidence(Protocol):
         """
 
 
+Learnt = TypeVar("Learnt", bound=Evidence)
+
+
 @dataclass(frozen=True)
 class Answers:
     """Of answers alone, by the confusion matrix (Träuble et al. 2021).
@@ -44,11 +47,13 @@ class Answers:
         place: position of every class.
         counts: (C, C): how often class i was answered by j.
         mean: (C, C): of the prior: as often right as over all classes, and else anything alike.
+        smoothing: as how many pictures of a class the prior counts.
     """
 
     place: dict[str, int]
     counts: Doubles
     mean: Doubles
+    smoothing: float
 
     @classmethod
     def learn(
@@ -63,7 +68,7 @@ class Answers:
         mean = np.full(counts.shape, (1 - right) / max(1, len(place) - 1))
         np.fill_diagonal(mean, right)
         mean[~can] = 1 / len(place)  # what it cannot answer, it calls anything
-        return cls(place, counts, mean)
+        return likeliest([cls(place, counts, mean, s) for s in SMOOTHINGS], predictions, truth)
 
     def __call__(self, predictions: Predictions, truth: Truth = None) -> Doubles:
         """Log of P(answer | class), (N, C)."""
@@ -74,7 +79,8 @@ class Answers:
             own = np.zeros(counts.shape)
             own[np.arange(len(truth)), truth] = 1
             counts, totals = counts - own, totals - own
-        shares = (counts + SMOOTHING * self.mean[:, answers].T) / (totals + SMOOTHING)
+        prior = self.smoothing * self.mean[:, answers].T
+        shares = (counts + prior) / (totals + self.smoothing)
         return np.asarray(np.log(shares))
 
 
@@ -87,6 +93,7 @@ class Scores:
         wrong: (C, C): how often class i was wrongly answered by j.
         prior: (C,): of the classes.
         slope, offset: of the log-odds of a right answer, by those of its score.
+        smoothing: as how many wrong pictures with an answer the prior counts.
     """
 
     place: dict[str, int]
@@ -94,6 +101,7 @@ class Scores:
     prior: Doubles
     slope: float
     offset: float
+    smoothing: float
 
     @classmethod
     def learn(
@@ -107,7 +115,9 @@ class Scores:
         counts = confusion(predictions, truth, place)
         np.fill_diagonal(counts, 0)
         right = positions(place, predictions.predicted) == truth
-        return cls(place, counts, prior, *fit_sure(_log_odds(predictions), right))
+        sure = fit_sure(_log_odds(predictions), right)
+        candidates = [cls(place, counts, prior, *sure, s) for s in SMOOTHINGS]
+        return likeliest(candidates, predictions, truth)
 
     def __call__(self, predictions: Predictions, truth: Truth = None) -> Doubles:
         """Log of P(class | answer, score) / P(class), (N, C)."""
@@ -121,7 +131,8 @@ class Scores:
         others = np.tile(self.prior, (len(answers), 1))
         others[rows, answers] = 0
         others /= np.maximum(others.sum(1, keepdims=True), _LEAST)
-        shares = (wrong + SMOOTHING * others) / (wrong.sum(1, keepdims=True) + SMOOTHING)
+        seen = wrong.sum(1, keepdims=True)
+        shares = (wrong + self.smoothing * others) / (seen + self.smoothing)
         sure = 1 / (1 + np.exp(-self.slope * _log_odds(predictions) - self.offset))
         shares *= 1 - sure[:, None]
         shares[rows, answers] = sure
@@ -158,6 +169,18 @@ class Probabilities:
         """Log of P(class | picture) / P(class), (N, C)."""
         logs = _log_probabilities(predictions, list(self.place))
         return log_softmax(self.sharpness * logs) - np.log(self.prior)
+
+
+def likeliest(
+    candidates: Sequence[Learnt], predictions: Predictions, truth: NDArray[np.int64]
+) -> Learnt:
+    """The one that says most of the true classes (N,), each picture left out of its own count.
+
+    A fixed smoothing fits few classes only: it is spread over all of them, and what was confused
+    once by chance then counts as much more than what never was, the more the more there are.
+    """
+    rows = np.arange(len(truth))
+    return max(candidates, key=lambda one: float(one(predictions, truth)[rows, truth].sum()))
 
 
 def fit_sharpness(logs: Doubles, truth: NDArray[np.int64]) -> float:

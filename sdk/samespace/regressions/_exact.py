@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -41,6 +42,7 @@ def mcnemar(negative: int, positive: int) -> float:
     return min(1.0, 2 * binomial_cdf(min(negative, positive), n, 0.5))
 
 
+@lru_cache(maxsize=4096)  # many groups are of as many pictures
 def exact_interval(k: int, n: int) -> Interval:
     """The 95 % interval of a share of which k of n were seen (Clopper & Pearson 1934).
 

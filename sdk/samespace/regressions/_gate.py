@@ -47,10 +47,12 @@ def gate(
     rate, difference = report.negative_rate, report.error_difference.value
     few = rate.high <= max_negative_rate
     no_worse = difference <= max_error_increase
+    digits = _digits(rate.high, max_negative_rate)
     measured = "" if few or rate.value > max_negative_rate else _more(report)
     sentences = (
-        f"The upper end of NFR's interval, {_percent(rate.high)} (measured: "
-        f"{_percent(rate.value)}), {_is(few)} above {_percent(max_negative_rate)}{measured}.",
+        f"The upper end of NFR's interval, {_percent(rate.high, digits)} (measured: "
+        f"{_percent(rate.value)}), {_is(few)} above {_percent(max_negative_rate, digits)}"
+        f"{measured}.",
         f"The error changes by {100 * difference:+.2f} points, which {_is(no_worse)} above "
         f"{100 * max_error_increase:+.2f}.",
     )
@@ -65,5 +67,10 @@ def _is(fine: bool) -> str:
     return "is not" if fine else "IS"
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %"
+def _digits(share: float, limit: float) -> int:
+    """As many, from 2 up, as tell the two apart; 2 where they are the same."""
+    return next((d for d in range(2, 9) if _percent(share, d) != _percent(limit, d)), 2)
+
+
+def _percent(share: float, digits: int = 2) -> str:
+    return f"{100 * share:.{digits}f} %"

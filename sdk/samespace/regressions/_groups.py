@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samespace._dataset import Dataset
-from samespace.regressions._checks import Texts, some
+from samespace.regressions._checks import RESERVED, Column, Texts, some
 from samespace.regressions._exact import exact_interval
 from samespace.regressions._pair import Pair
 from samespace.regressions._predictions import Predictions
@@ -18,10 +18,15 @@ from samespace.verification import Estimate
 from samespace_edge import ConfigError, DataError
 
 
-def with_columns(predictions: Predictions, dataset: Dataset) -> Predictions:
+def with_columns(
+    predictions: Predictions, dataset: Dataset, columns: Sequence[str] | None = None
+) -> Predictions:
     """The predictions with the free columns of a dataset's manifest, whose paths are the ids.
 
     A column of the predictions' own goes before one of the manifest.
+
+    Args:
+        columns: only these; None for all but those whose names predictions have themselves.
 
     Raises `DataError` for pictures that the dataset does not list.
     """
@@ -32,13 +37,14 @@ def with_columns(predictions: Predictions, dataset: Dataset) -> Predictions:
             f"{some(lost)}; ids have to be the manifest's paths"
         )
     found = [items[name].columns for name in predictions.ids]
-    names = dict.fromkeys(name for columns in found for name in columns)
-    added = {name: np.array([columns.get(name, "") for columns in found]) for name in names}
+    there = dict.fromkeys(name for one in found for name in one if name not in RESERVED)
+    names = [name for name in there if columns is None or name in columns]
+    added = {name: np.array([one.get(name, "") for one in found], object) for name in names}
     return replace(predictions, columns={**added, **predictions.columns})
 
 
 def grouped(
-    values: Texts, before: NDArray[np.bool_], after: NDArray[np.bool_]
+    values: Texts | Column, before: NDArray[np.bool_], after: NDArray[np.bool_]
 ) -> tuple[Group, ...]:
     """Flips by value, most negative ones first, then by value.
 
@@ -73,7 +79,7 @@ def exact(count: int, of: int) -> Estimate:
     return Estimate(count / of, interval.low, interval.high, interval.over)
 
 
-def column(pair: Pair, name: str) -> Texts:
+def column(pair: Pair, name: str) -> Column:
     """A free column of either file, (N,); raises `ConfigError` or `DataError`."""
     found = [p.columns[name] for p in (pair.old, pair.new) if name in p.columns]
     if not found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,8 +53,8 @@ def pair(old: Predictions, new: Predictions) -> Pair:
 
     The new model may know classes that the old one does not; the opposite is an error.
 
-    Raises `DataError` for pictures that only one of them has, labels that disagree, and classes
-    that the new one lacks.
+    Raises `DataError` for pictures that only one of them has, labels that disagree, classes that
+    the new one lacks, and answers that are named differently from the labels.
     """
     place = {name: i for i, name in enumerate(new.ids)}
     _check_ids(old, new)
@@ -69,7 +70,30 @@ def pair(old: Predictions, new: Predictions) -> Pair:
                 f"{str(made.new.labels[i])!r}; compare with one set of labels",
                 [f"{old.ids[j]}: {old.labels[j]!s}, {made.new.labels[j]!s}" for j in bad],
             )
+    _check_names(made)
     return made
+
+
+def foreign(both: Pair, side: Predictions) -> list[str]:
+    """Classes that one of the two models answers and that no picture is of."""
+    return sorted(set(side.predicted.tolist()) - set(both.labels.tolist()))
+
+
+def _check_names(both: Pair) -> None:
+    """A model whose answers are named differently from the labels is never right.
+
+    Were it the old one, nothing could turn wrong, and every gate would pass.
+    """
+    if both.old.labels is None and both.new.labels is None:
+        return
+    labels = sorted(set(both.labels.tolist()))
+    for side in (both.old, both.new):
+        answers = sorted(set(side.predicted.tolist()))
+        if min(len(answers), len(labels)) > 1 and set(answers).isdisjoint(labels):
+            raise DataError(
+                f"{side.source} answers {some(answers)}, but the labels are {some(labels)}: none "
+                "is the same, so it would never be right; name classes alike"
+            )
 
 
 def _check_ids(old: Predictions, new: Predictions) -> None:
@@ -78,9 +102,15 @@ def _check_ids(old: Predictions, new: Predictions) -> None:
         if lone := sorted(set(here.ids) - set(there.ids)):
             problems.append(f"{len(lone)} only in {here.source} ({some(lone)})")
     if problems:
+        same = {normalize("NFC", i) for i in old.ids} == {normalize("NFC", i) for i in new.ids}
+        fix = (
+            "they are the same but for their Unicode form (NFC or NFD); write them alike"
+            if same
+            else "predict these with both models, or leave them out of both"
+        )
         raise DataError(
             f"{old.source} and {new.source} are not of the same pictures: "
-            f"{', '.join(problems)}; predict these with both models, or leave them out of both",
+            f"{', '.join(problems)}; {fix}",
             problems,
         )
 

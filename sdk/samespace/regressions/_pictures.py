@@ -55,8 +55,8 @@ class Pictures:
                 else:
                     raise DataError(f"not in {self.dataset.source}")
                 found[name] = _thumbnail(content)
-            except OSError as error:
-                missing[name] = error.strerror or str(error)
+            except (OSError, ValueError) as error:  # the latter of a NUL
+                missing[name] = getattr(error, "strerror", None) or str(error)
             except SamespaceError as error:
                 missing[name] = str(error)
         return found, missing

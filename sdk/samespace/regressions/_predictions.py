@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from samespace.regressions._checks import (
+    Column,
     Floats,
     Texts,
+    as_column,
     as_floats,
     as_text,
     check_classes,
@@ -39,7 +41,7 @@ class Predictions:
         probabilities: float32 or float64 (N, C), rows that sum to 1 within 0.001, with the answer's
             the largest; None where only answers are known.
         classes: the C names of what the model can answer; None where that is not known.
-        columns: str (N,) each, by name: what the user wants errors to be grouped by.
+        columns: texts (N,) each, as objects, by name: what the user wants errors to be grouped by.
         source: what messages and reports call it, such as the file's name.
 
     Raises `DataError` that names the source, the row (from 1) and how to mend it.
@@ -51,11 +53,11 @@ class Predictions:
     scores: NDArray[np.float64] | None = None
     probabilities: Floats | None = None
     classes: tuple[str, ...] | None = None
-    columns: Mapping[str, Texts] = field(default_factory=dict)
+    columns: Mapping[str, Column] = field(default_factory=dict)
     source: str = "predictions"
 
     def __post_init__(self) -> None:
-        columns = {name: as_text(values) for name, values in self.columns.items()}
+        columns = {name: as_column(values) for name, values in self.columns.items()}
         made: dict[str, Any] = {
             "ids": tuple(as_text(self.ids).tolist()),
             "labels": None if self.labels is None else as_text(self.labels),

@@ -5,18 +5,33 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from samespace.regressions._checks import RESERVED, Texts, as_text
+from samespace.regressions._checks import RESERVED, Texts, as_column, as_text
 from samespace.regressions._predictions import Predictions
 from samespace_edge import DataError
 
 _ARRAYS = ("ids", "labels", "classes", "logits", "probabilities")
+
+# What numpy raises for a file that is damaged, or never was one.
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    OSError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def read_predictions(path: str | Path, *, labelled: bool = True) -> Predictions:
@@ -30,7 +45,8 @@ def read_predictions(path: str | Path, *, labelled: bool = True) -> Predictions:
     Args:
         labelled: whether labels have to be there, as `compare` needs them and `choose` does not.
 
-    Raises `DataError` that names the file, the row (from 1, the header not counted) and the fix.
+    Raises `DataError` that names the file, the row (from 1, the header and blank lines not counted)
+    and the fix.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -69,26 +85,28 @@ def _read_csv(content: bytes, source: str, labelled: bool) -> Predictions:
                 f"{source}: row {number} has another number of fields than the header; quote "
                 "fields that hold a comma"
             )
-    columns = {name: np.array([row[name] for row in rows], np.str_) for name in header}
-    scores = columns.get("score")
+    columns = {name: [row[name] for row in rows] for name in header}
+    labels, scores = columns.get("label"), columns.get("score")
+    if labels is not None and not labelled and not any(labels):
+        labels = None
     return Predictions(
-        ids=tuple(columns["id"].tolist()),
-        labels=columns.get("label"),
-        predicted=columns["prediction"],
+        ids=tuple(columns["id"]),
+        labels=None if labels is None else as_text(labels),
+        predicted=as_text(columns["prediction"]),
         scores=None if scores is None else _scores(scores, source),
-        columns={k: v for k, v in columns.items() if k not in RESERVED},
+        columns={k: as_column(v) for k, v in columns.items() if k not in RESERVED},
         source=source,
     )
 
 
-def _scores(texts: Texts, source: str) -> NDArray[np.float64]:
+def _scores(texts: Sequence[str], source: str) -> NDArray[np.float64]:
     values = np.empty(len(texts))
     for row, text in enumerate(texts):
         try:
             values[row] = float(text)
         except ValueError:
             raise DataError(
-                f"{source}: the score of row {row + 1} is {str(text)!r}, not a number; fill the "
+                f"{source}: the score of row {row + 1} is {text!r}, not a number; fill the "
                 "column in every row, or leave it out"
             ) from None
     return values
@@ -97,12 +115,11 @@ def _scores(texts: Texts, source: str) -> NDArray[np.float64]:
 def _read_npz(content: bytes, source: str, labelled: bool) -> Predictions:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"{source} is not an npz of plain arrays: {error}. Texts have to be saved as "
-            "np.array(..., dtype=str), not as objects"
-        ) from None
+            arrays = {name: _plain(file[name], name) for name in file.files}
+    except _UNREADABLE as error:
+        objects = "Object arrays" in str(error)
+        fix = "save texts as np.array(..., dtype=str)" if objects else "write it again"
+        raise DataError(f"{source} is not an npz of plain arrays: {error}; {fix}") from None
     required = ("ids", "labels", "classes") if labelled else ("ids", "classes")
     figures = [name for name in ("logits", "probabilities") if name in arrays]
     missing = [name for name in required if name not in arrays]
@@ -124,6 +141,13 @@ def _read_npz(content: bytes, source: str, labelled: bool) -> Predictions:
     )
 
 
+def _plain(value: Any, name: str) -> NDArray[Any]:
+    """A member of an npz; bytes as the text that they are in UTF-8."""
+    if not isinstance(value, np.ndarray):
+        raise ValueError(f"its member {name!r} is no array")
+    return np.char.decode(value, "utf-8") if value.dtype.kind == "S" else value
+
+
 def _flat(arrays: Mapping[str, NDArray[Any]], name: str, source: str) -> Texts:
     if arrays[name].ndim != 1:
         raise DataError(f"{source}: {name} have the shape {arrays[name].shape}; give a flat array")
@@ -133,8 +157,8 @@ def _flat(arrays: Mapping[str, NDArray[Any]], name: str, source: str) -> Texts:
 def _labels(arrays: Mapping[str, NDArray[Any]], source: str) -> Texts | None:
     if "labels" not in arrays:
         return None
-    labels, classes = arrays["labels"], arrays["classes"]
-    if labels.dtype.kind not in "iu" or classes.dtype.kind in "iu":
+    labels, classes = arrays["labels"], _flat(arrays, "classes", source)
+    if labels.dtype.kind not in "iu" or arrays["classes"].dtype.kind in "iu":
         return _flat(arrays, "labels", source)
     bad = np.flatnonzero((labels < 0) | (labels >= len(classes)))
     if len(bad):
@@ -142,5 +166,5 @@ def _labels(arrays: Mapping[str, NDArray[Any]], source: str) -> Texts | None:
             f"{source}: the label of row {bad[0] + 1} is {labels.flat[bad[0]]}, which is no "
             f"position in {len(classes)} classes (from 0); give positions, or names"
         )
-    names: Texts = as_text(classes)[labels]
+    names: Texts = classes[labels]
     return names

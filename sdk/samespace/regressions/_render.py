@@ -89,13 +89,17 @@ def write_report(
 ) -> None:
     """Write `regressions.json`, `regressions.html` and `regressions.md` into a folder."""
     out = Path(folder)
-    out.mkdir(parents=True, exist_ok=True)
-    page = to_html(report, pictures, gate, limit)
-    (out / "regressions.html").write_text(page, encoding="utf-8")
-    (out / "regressions.md").write_text(to_markdown(report, gate, limit), encoding="utf-8")
     text = json.dumps(report_json(report, gate), indent=1, ensure_ascii=False, allow_nan=False)
+    texts = {
+        "regressions.html": to_html(report, pictures, gate, limit),
+        "regressions.md": to_markdown(report, gate, limit),
+        ".regressions.json": text + "\n",
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    for name, content in texts.items():
+        # A file's name may hold bytes that are no text.
+        (out / name).write_bytes(content.encode("utf-8", "backslashreplace"))
     # Last and in one step: where it is, all three are.
-    (out / ".regressions.json").write_text(text + "\n", encoding="utf-8")
     (out / ".regressions.json").replace(out / "regressions.json")
 
 
@@ -105,7 +109,7 @@ def report_json(report: RegressionReport, gate: Gate | None) -> dict[str, Any]:
 
 
 def _context(report: RegressionReport, gate: Gate | None, limit: int) -> dict[str, Any]:
-    tables = {"class": report.by_class, **report.by_column}
+    tables = [("class", report.by_class), *report.by_column.items()]
     return {
         "report": report,
         "verdict": verdict(report),
@@ -114,8 +118,7 @@ def _context(report: RegressionReport, gate: Gate | None, limit: int) -> dict[st
         "shown": report.negative[:limit],
         "left_out": max(0, len(report.negative) - limit),
         "tables": [
-            (name, groups[:_GROUPS], max(0, len(groups) - _GROUPS))
-            for name, groups in tables.items()
+            (name, groups[:_GROUPS], max(0, len(groups) - _GROUPS)) for name, groups in tables
         ],
     }
 

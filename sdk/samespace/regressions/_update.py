@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samespace.regressions._beliefs import Beliefs, learn
+from samespace.regressions._checks import some
 from samespace.regressions._evidence import Doubles, positions
 from samespace.regressions._pair import Pair, pair
 from samespace.regressions._predictions import Predictions
-from samespace_edge import ConfigError
+from samespace_edge import ConfigError, DataError
 
 STRATEGIES = ("cost-ratio", "max-belief", "min-entropy")
 """How `choose` decides."""
@@ -97,10 +98,12 @@ def choose(
     With a budget those go first that bring most: new belief less `cost_ratio` times old belief;
     where negative flips are limited, for each of these that is expected.
 
-    Raises `ConfigError` for settings that cannot be, `DataError` where predictions do not fit.
+    Raises `ConfigError` for settings that cannot be, `DataError` where predictions do not fit, and
+    where `validation` has some of the pictures that are to be decided.
     """
     _check(strategy, cost_ratio, max_replaced, max_negative_flips)
     target, known = pair(old, new), pair(*validation)
+    _check_validation(target, known)
     believed = _believe(learn(known, target), target)
     differ = target.old.predicted != target.new.predicted
     gain = believed.new - cost_ratio * believed.old
@@ -173,6 +176,26 @@ def _parts(target: Pair, classes: int) -> Iterator[Pair]:
 def _entropy(p: Doubles) -> Doubles:
     """Of rows (N, C), in nats."""
     return np.asarray(-(p * np.log(np.maximum(p, 1e-300))).sum(1))
+
+
+def _check_validation(target: Pair, known: Pair) -> None:
+    """It is of other pictures, and of the same classes."""
+    names = f"{known.old.source} and {known.new.source}"
+    if shared := sorted(set(target.old.ids) & set(known.old.ids)):
+        raise DataError(
+            f"{len(shared)} picture(s) that are to be decided are in {names} too: {some(shared)}; "
+            "what is learnt from a picture's own label says nothing about others. Leave them out "
+            "of one",
+            shared,
+        )
+    told = {*known.labels.tolist(), *known.old.predicted.tolist(), *known.new.predicted.tolist()}
+    for side in (target.old, target.new):
+        answers = sorted(set(side.predicted.tolist()))
+        if len(answers) > 1 and told.isdisjoint(answers):
+            raise DataError(
+                f"{side.source} answers {some(answers)}, but in {names} there are only "
+                f"{some(sorted(told))}; name classes alike"
+            )
 
 
 def _check(

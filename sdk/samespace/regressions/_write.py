@@ -8,9 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from samespace.regressions._checks import as_text
 from samespace.regressions._predictions import Predictions
 from samespace.regressions._read import _ARRAYS
 from samespace_edge import ConfigError
+
+TAKEN = (*_ARRAYS, "file", "allow_pickle")
+"""What a free column of an npz cannot be called; the last two are taken by numpy's function."""
 
 
 def write_predictions(predictions: Predictions, path: str | Path) -> None:
@@ -28,8 +32,8 @@ def write_predictions(predictions: Predictions, path: str | Path) -> None:
         content = _npz(predictions)
     else:
         raise ConfigError(f"predictions are written as .csv or as .npz, not as {path}")
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}")
+    path.parent.mkdir(parents=True, exist_ok=True)
     part.write_bytes(content)
     part.replace(path)
 
@@ -43,7 +47,10 @@ def _csv(p: Predictions) -> bytes:
         columns["score"] = [repr(s) for s in p.scores.tolist()]
     columns.update({name: values.tolist() for name, values in p.columns.items()})
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    # Python leaves a lone \r unquoted, which readers take for the end of a row.
+    odd = any("\r" in value for values in columns.values() for value in values)
+    dialect = csv.unix_dialect if odd else csv.excel
+    writer = csv.writer(text, dialect, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(zip(*columns.values(), strict=True))
     return text.getvalue().encode()
@@ -54,7 +61,7 @@ def _npz(p: Predictions) -> bytes:
         raise ConfigError(
             f"{p.source} holds answers without probabilities; write it as .csv, which needs none"
         )
-    if taken := [name for name in p.columns if name in _ARRAYS]:
+    if taken := [name for name in p.columns if name in TAKEN]:
         raise ConfigError(f"a free column of an npz cannot be called {taken[0]!r}; rename it")
     labels = {} if p.labels is None else {"labels": p.labels}
     buffer = io.BytesIO()
@@ -65,6 +72,6 @@ def _npz(p: Predictions) -> bytes:
         classes=np.array(p.classes),
         probabilities=p.probabilities,
         **labels,
-        **p.columns,
+        **{name: as_text(values) for name, values in p.columns.items()},
     )
     return buffer.getvalue()
