@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import samespace_cloud.linear as linear
 from samespace_cloud.backbones import backbone_spec
 from samespace_cloud.linear import LinearConfig, finetune_linear, leave_one_out, solve_tangent
+from samespace_cloud.linear._finetune import linear_start
 from samespace_edge import ConfigError
 
 QUICK = LinearConfig(epochs=6, batch_size=16, weight_decay=0.02, iterations=200)
@@ -108,6 +109,16 @@ def test_other_starts_and_losses_run() -> None:
     )
     assert only_head.model.names == ("head.weight", "head.bias")
     assert list(only_head.log) == seen
+
+
+def test_a_last_picture_by_itself_is_no_batch_of_its_own() -> None:
+    """Batch norms cannot be measured on one, and all batches count alike."""
+    x, labels = task(33)
+    config = replace(QUICK, slope=0.1, batch_size=32)
+    start = linear_start(backbone(), x, labels, 4, config)
+    turned = linear_start(backbone(), x.roll(1, 0), labels.roll(1), 4, config)
+    for one, other in zip(start.buffers(), turned.buffers(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0.1, atol=0.05)
 
 
 def test_data_that_cannot_be_learnt_from_is_refused() -> None:

@@ -162,6 +162,20 @@ def test_an_operation_without_a_forward_derivative_is_named() -> None:
         model(pictures(2, 9))
 
 
+def test_a_part_that_is_misspelt_is_named() -> None:
+    module = net(NETS["relu6"])
+    with pytest.raises(
+        ConfigError, match=r"no parameter's name begins with '0\.stages\.9' \(only\)"
+    ):
+        Linearized(module, only=["0.stages.0", "0.stages.9"])
+
+
+def test_a_norm_that_looks_at_the_batch_is_refused() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False))
+    with pytest.raises(ConfigError, match=r"1 \(BatchNorm2d\) keeps no statistics"):
+        Linearized(module)
+
+
 def test_the_fingerprint_is_of_w0_not_of_the_tangent() -> None:
     module = net(NETS["relu6"])
     model = Linearized(module)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -25,7 +26,8 @@ from samespace_cloud.linear import (
     tangent_kernel,
 )
 from samespace_cloud.linear._descent import descend
-from samespace_cloud.linear._dual import jacobian
+from samespace_cloud.linear._dual import exact_jacobian, jacobian
+from samespace_cloud.linear._finetune import fit_tangent
 from samespace_cloud.linear._linearized import flatten, unflatten
 from samespace_edge import ConfigError
 
@@ -118,6 +120,70 @@ def test_outputs_without_a_common_weight_have_kernels_of_their_own() -> None:
     roots = problem.weights.double().sqrt().reshape(-1)
     dense = roots[:, None] * kernel.view(30, 30) * roots + 0.2 * torch.eye(30)
     assert torch.allclose(solved.inverse @ dense, torch.eye(30, dtype=torch.float64), atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [3, 4, 32])
+def test_pictures_that_torch_takes_wrongly_together_go_one_by_one(count: int) -> None:
+    """PReLU: where as many pictures are taken as there are outputs, and an error elsewhere."""
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.PReLU(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4)
+    )
+    model = Linearized(module.eval())
+    x = torch.randn(count, 3, 8, 8)
+    some = torch.randn(len(flatten(model.weights())))
+    along = model.streams(x, unflatten(some, model.tangents()))[1]
+    assert torch.allclose(jacobian(model, x) @ some, along, atol=1e-5)
+
+
+@pytest.mark.parametrize("penalty", [0.3, 1e-3, 1e-6])
+def test_the_distance_is_a_bound_whatever_the_penalty(penalty: float) -> None:
+    """The truth is the same problem's optimum, of the primal form, all of it in float64."""
+    model, problem = small_net(), replace(problem_of(), penalty=penalty)
+    rows = exact_jacobian(model, problem.inputs)
+    whole = (problem.weights.double()[..., None] * rows).flatten(0, 1)
+    flat = rows.flatten(0, 1)
+    with torch.no_grad():
+        base = copy.deepcopy(model).double().base(problem.inputs.double())
+    right = whole.T @ (problem.targets.double() - base).flatten()
+    hessian = flat.T @ whole + penalty * torch.eye(flat.shape[1], dtype=torch.float64)
+    truth = torch.linalg.solve(hessian, right)
+    solved = solve_tangent(model, problem)
+    assert (solved.tangent - truth).norm() <= 1.001 * solved.off(solved.tangent)[1]
+    for tolerance in (1e-3, 1e-9):
+        found = solve_cg(model, problem, tolerance, 100)
+        assert (found.tangent - truth).norm() <= found.distance
+
+
+def test_what_the_solvers_cannot_do_is_named() -> None:
+    torch.manual_seed(0)
+    gated = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.Hardsigmoid(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    problem = LeastSquares(torch.randn(4, 3, 8, 8), torch.eye(4), torch.ones(4, 4), 0.1)
+    named = r"an operation of 1 \(Hardsigmoid\) has a forward-mode derivative that cannot be trans"
+    for solver in ("cg", "sgd"):
+        with pytest.raises(ConfigError, match=named):
+            fit_tangent(Linearized(gated), problem, LinearConfig(solver=solver))  # type: ignore[arg-type]
+    assert fit_tangent(Linearized(gated), problem, LinearConfig(solver="exact"))[1].residual < 1e-4
+
+    class Idle(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.unused = nn.Linear(3, 4), nn.Linear(3, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.used(x.mean((2, 3)))
+            return y
+
+    with pytest.raises(ConfigError, match=r"do not depend on unused\.weight, unused\.bias"):
+        fit_tangent(Linearized(Idle(), only=["unused"]), problem, LinearConfig())
+    with pytest.raises(ConfigError, match="layer 'unused' does not run, so K-FAC has no factors"):
+        fit_tangent(Linearized(Idle()), problem, LinearConfig(solver="kfac"))
+    broad = replace(problem, targets=torch.ones(4, 1), weights=torch.ones(4, 1))
+    for solve in (solve_cg, solve_tangent):
+        with pytest.raises(ConfigError, match=r"makes outputs \(4, 4\), the targets are \(4, 1\)"):
+            solve(Linearized(Idle()), broad)  # type: ignore[operator]
 
 
 def test_conjugate_gradients_find_the_closed_form() -> None:

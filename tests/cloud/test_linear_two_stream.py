@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samespace_cloud.linear import Linearized, TwoStream, leaky, recalibrate, set_tangent
@@ -97,6 +99,88 @@ def test_other_operations_have_rules_too() -> None:
     model = tuned(Linearized(_Everything()), 0.1)
     x = pictures(3, 8)
     assert torch.allclose(TwoStream(model)(x), model(x), atol=1e-5)
+
+
+class _Doing(nn.Module):
+    """A convolution, something, and a linear layer on its mean."""
+
+    def __init__(self, do: Callable[[_Doing, Tensor], Tensor], **parts: nn.Module) -> None:
+        super().__init__()
+        self.do = do
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.shift = nn.Parameter(torch.randn(1, 4, 1, 1))
+        self.out = nn.Linear(4, 2)
+        for name, part in parts.items():
+            self.add_module(name, part)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.out(self.do(self, self.conv(x)))
+        return y
+
+
+def _mean(y: Tensor) -> Tensor:
+    return y.mean((2, 3))
+
+
+SOUND: dict[str, _Doing] = {
+    "padded by a constant": _Doing(lambda m, y: _mean(F.pad(y, (1, 1, 1, 1), value=1.0))),
+    "a weight for every channel": _Doing(lambda m, y: (y - m.shift).sum((2, 3))),
+    "one that is pooled": _Doing(lambda m, y: _mean(F.avg_pool2d(y + m.shift, 3, padding=1))),
+    "alpha": _Doing(lambda m, y: _mean(torch.add(y, y.sub(m.shift, alpha=3), alpha=2))),
+    "pairs": _Doing(lambda m, y: _mean(m.pool(y)), pool=nn.MaxPool2d((2, 2), (2, 2))),
+    "in place": _Doing(lambda m, y: _mean(m.relu(y)), relu=nn.ReLU(inplace=True)),
+    "joined": _Doing(lambda m, y: _mean(torch.cat(tensors=[y[:, :2], y[:, 2:]], dim=1))),
+}
+
+
+@pytest.mark.parametrize("module", SOUND.values(), ids=SOUND.keys())
+@torch.no_grad()
+def test_what_is_easily_overlooked(module: _Doing) -> None:
+    model = tuned(Linearized(module), 0.1)
+    x = pictures(3, 9)
+    value, change = model.streams(x)
+    assert change.abs().max() > 1e-2
+    assert (TwoStream(model)(x) - value - change).abs().max() < 1e-5 * (1 + change.abs().max())
+
+
+@torch.no_grad()
+def test_layers_may_share_a_weight() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 3, 1), nn.SiLU(), nn.Conv2d(3, 3, 1), nn.Flatten())
+    module[2].weight = module[0].weight
+    model = tuned(Linearized(module), 0.1)
+    x = pictures(3, 4)
+    assert torch.allclose(TwoStream(model)(x), model(x), atol=1e-6)
+
+
+REFUSED: dict[str, tuple[_Doing, str]] = {
+    "rounded up": (
+        _Doing(lambda m, y: _mean(m.pool(y)), pool=nn.MaxPool2d(2, 2, ceil_mode=True)),
+        "max pooling has a rule",
+    ),
+    "dilated": (
+        _Doing(lambda m, y: _mean(m.pool(y)), pool=nn.MaxPool2d(2, 2, dilation=2)),
+        "max pooling has a rule",
+    ),
+    "used again": (
+        _Doing(lambda m, y: _mean(m.relu(y) + y), relu=nn.ReLU(inplace=True)),
+        "relu overwrites a tensor that is used again",
+    ),
+    "not looked at": (
+        _Doing(lambda m, y: _mean((F.relu(y, inplace=True), y)[1])),
+        "overwrites a tensor that is used again",
+    ),
+    "rounded": (
+        _Doing(lambda m, y: _mean(y.div(2.0, rounding_mode="floor"))),
+        "where it is not rounded",
+    ),
+}
+
+
+@pytest.mark.parametrize(("module", "message"), REFUSED.values(), ids=REFUSED.keys())
+@torch.no_grad()
+def test_what_two_streams_would_get_wrong_is_refused(module: _Doing, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        TwoStream(Linearized(module))(pictures(2, 9))
 
 
 def test_an_operation_without_a_rule_is_named() -> None:

@@ -127,6 +127,16 @@ def test_uncertainty_is_the_gaussian_posteriors() -> None:
     assert (estimated / told).std() < 1e-4 * (estimated / told).mean()
     with pytest.raises(ConfigError, match="above 0, not 0"):
         posterior_variance(model, solved, x, noise=0.0)
+    # Pictures that count for nothing say nothing, of the noise either.
+    more = LeastSquares(
+        torch.cat([problem.inputs, pictures(24)]),
+        torch.cat([problem.targets, problem.targets]),
+        torch.cat([problem.weights, 0 * problem.weights]),
+        problem.penalty,
+    )
+    torch.testing.assert_close(
+        posterior_variance(model, solve_tangent(model, more), x), estimated, rtol=1e-4, atol=0
+    )
 
 
 def customers(model: Linearized) -> dict[str, TangentVector]:

@@ -216,6 +216,15 @@ def test_it_is_less_sure_of_what_it_has_not_seen(runs: Runs, tmp_path: Path) -> 
     seen = run("confidence", runs.all, data, "--split", "train", "--json")
     assert np.mean([p["std"] for p in seen["pictures"]]) < np.mean(others)
     assert "prediction\tstd\tahead" in text("confidence", runs.all, data)
+    # A tuning that stopped early has answers of its own, and they are told.
+    few = ("--solver", "sgd", "--epochs", "1", "--penalty", "0.001", "--json")
+    early, said = tmp_path / "early", tmp_path / "early.npz"
+    run("run", data, "--out", early, "--base", runs.base, *few, "--predictions", said)
+    run("confidence", early, data, "--out", file, "--json")
+    with file.open() as table:
+        answers = {row["id"]: row["prediction"] for row in csv.DictReader(table)}
+    predictions = read_predictions(said)
+    assert answers == dict(zip(predictions.ids, predictions.predicted, strict=True))
 
 
 def test_the_command_line_finds_it(runs: Runs) -> None:

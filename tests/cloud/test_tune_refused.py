@@ -18,6 +18,7 @@ from samespace_cloud.tagging import FromPictures, TaggerCheckpoint, TaggerConfig
 from samespace_cloud.tagging.model import new_tagger
 from samespace_cloud.tuning import TuneConfig, TunedCheckpoint, forget_pictures, tune_tagger
 from samespace_cloud.tuning import training as module
+from samespace_cloud.tuning.pictures import select
 from samespace_edge import CheckpointError, ConfigError, DataError
 from tests.cloud._customers import EXACT, NETWORK, Row, manifest, refused, run, write_pictures
 
@@ -47,7 +48,7 @@ def _nothing_left(place: Place, tmp_path: Path) -> Iterator[None]:
 def test_classes_that_do_not_match(place: Place, tmp_path: Path) -> None:
     folder, rows, base, tuned = place
     out = tmp_path / "out"
-    other = manifest(folder, "o.csv", [*rows, ("red0.png", "pink", "train", "us")])
+    other = manifest(folder, "o.csv", [("red0.png", "pink", "train", "us"), *rows[1:]])
     for command in (("run", other, "--base", base, *EXACT), ("update", tuned, other)):
         with pytest.raises(ConfigError, match=r"1 class\(es\) that .*… does not have, such as 'pi"):
             run(*command, "--out", out)
@@ -109,6 +110,16 @@ def test_pictures_that_are_not_there(place: Place, tmp_path: Path) -> None:
     ids.write_text("".join(f"{r[0]}\n" for r in rows if r[2] == "train"))
     with pytest.raises(ConfigError, match=r"all 27 pictures .* would be forgotten.*delete"):
         run("forget", tuned, data, "--ids", ids, *out)
+    both = ("--where", "customer=acme", "--where", "customer=bob")
+    told = refused("forget", tuned, data, *both, *out)
+    assert "--where customer= is given twice, and a picture has one value" in told
+    pictures = TunedCheckpoint.load(tuned).pictures
+    turned = [replace(p, columns={**p.columns, "of": p.label}) for p in pictures]
+    mine = [p for p in turned if p.columns["customer"] == "acme" and p.label == "red"]
+    assert select(turned, {"customer": "acme", "of": "red"}, (), "it") == tuple(mine)
+    fewer = [p for p in turned if p not in mine]
+    with pytest.raises(ConfigError, match="was tuned on has all of customer=acme, of=red"):
+        select(fewer, {"customer": "acme", "of": "red"}, (), "it")
     with pytest.raises(ConfigError, match="say which pictures"):
         run("forget", tuned, data, *out)
     assert "'acme' is not COLUMN=VALUE" in refused("forget", tuned, data, "--where", "acme", *out)
@@ -119,7 +130,7 @@ def test_pictures_that_are_not_there(place: Place, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"red0\.png .* has another label than when"):
         run("influence", tuned, manifest(folder, "s.csv", swapped))  # type: ignore[arg-type]
     twice = manifest(folder, "twice.csv", [*rows, rows[0]])
-    with pytest.raises(DataError, match=r"twice\.csv lists red0\.png more than once"):
+    with pytest.raises(DataError, match=r"red0\.png: listed more than once"):
         run("run", twice, *NETWORK, *EXACT, *out)
 
 

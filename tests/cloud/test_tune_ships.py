@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from samespace_cloud.tuning import (
     tune_tagger,
 )
 from samespace_cloud.tuning.pictures import normalised
-from samespace_edge import ConfigError, Embedder
+from samespace_edge import ConfigError, Embedder, Fingerprint
 from samespace_edge._runtimes import load_runtime
 from tests.cloud._customers import NETWORK, refused, text
 
@@ -202,8 +203,18 @@ def test_models_that_do_not_fit(
     done = tune_part(pair, shop, tmp_path / "done", only=["head"])
     with pytest.raises(ConfigError, match="is a tuned embedding, and this is for classifiers"):
         text("predict", tmp_path / "done", shop_csv, "--out", tmp_path / "p.csv")
+    classifier = TunedCheckpoint.load(tuned)
     with pytest.raises(ConfigError, match="need the same classes"):
-        merge_tuned({"c": TunedCheckpoint.load(tuned), "e": done}, tmp_path / "m")
+        merge_tuned({"c": classifier, "e": done}, tmp_path / "m")
+    away = replace(done, space=Fingerprint("0" * 64))
+    with pytest.raises(ConfigError, match="e and f are tuned towards cloud models of different sp"):
+        merge_tuned({"e": done, "f": away}, tmp_path / "m")
+    padded = replace(classifier, sees=replace(classifier.sees, policy="pad"))
+    with pytest.raises(ConfigError, match=r"c sees .*'squash'.*, p .*'pad'.*; merge"):
+        merge_tuned({"c": classifier, "p": padded}, tmp_path / "m")
+    wrong = replace(EXACT, solver="adam", loss="cross-entropy")
+    with pytest.raises(ConfigError, match=r"least squares .* vectors, not by cross-entropy"):
+        tune_embedding(shop, own, teacher, wrong, tmp_path / "x")
     said = refused("embedding", shop_csv, edge, "--out", tmp_path / "y")
     assert "name the cloud model with --cloud" in said
     assert sorted(p.name for p in tmp_path.iterdir()) == ["done"]

@@ -66,7 +66,9 @@ def influence(
 ) -> None:
     """What each training picture of TUNING does to the answers for a part of DATASET.
 
-    Nothing is trained. --out writes all of them: .csv, or .npz with every output's change.
+    Nothing is trained. Answers are those of the optimum, which a tuning that stopped early (few
+    --iterations, or sgd) is away from. --out writes all of them: .csv, or .npz with every
+    output's change.
 
     \b
     Example:

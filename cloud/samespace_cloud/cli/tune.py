@@ -189,7 +189,9 @@ def update_command(
 @tune.command("forget")
 @click.argument("tuning")
 @click.argument("dataset")
-@click.option("--where", multiple=True, help="COLUMN=VALUE of the manifest; repeated: all of them.")
+@click.option(
+    "--where", multiple=True, help="COLUMN=VALUE of the manifest; several: those that meet all."
+)
 @click.option(
     "--ids", type=click.Path(path_type=Path), help="A text file with a path on each line."
 )
@@ -322,6 +324,11 @@ def _columns(where: tuple[str, ...]) -> dict[str, str]:
         column, sign, value = text.partition("=")
         if not sign:
             raise click.UsageError(f"--where {text!r} is not COLUMN=VALUE")
+        if column in found:
+            raise click.UsageError(
+                f"--where {column}= is given twice, and a picture has one value; forget one after "
+                "the other, or name the pictures by --ids"
+            )
         found[column] = value
     return found
 

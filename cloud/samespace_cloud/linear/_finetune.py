@@ -24,7 +24,8 @@ from samespace_cloud.linear._problem import (
     batches,
     check_pictures,
     finite,
-    start_outputs,
+    need_outputs,
+    need_transpose,
 )
 from samespace_edge import ConfigError
 
@@ -106,7 +107,8 @@ def linear_start(
     if config.slope > 0:
         body = leaky(body, config.slope)
         if config.recalibrate:
-            body = recalibrate(body, (pictures[rows] for rows in parts))
+            # All batches count alike, and none may be of a single picture.
+            body = recalibrate(body, torch.tensor_split(pictures, len(parts)))
     features = finite(torch.cat([body(pictures[rows]) for rows in parts]))
     head = nn.Linear(features.shape[1], classes, device=features.device)
     if config.head == "ridge":
@@ -156,9 +158,12 @@ def fit_tangent(
     Returns the log, and how far from the optimum the result is: `Solved`, whose figures are of the
     square loss. Raises as `finetune_linear` does.
     """
-    first = problem.inputs[: config.batch_size]
-    start_outputs(model, first)  # refused before anything is paid for
-    model.streams(first[:1])
+    first = problem.part(slice(config.batch_size))
+    need_outputs(model, first, config.batch_size)  # refused before anything is paid for
+    if config.solver == "exact":
+        model.streams(first.inputs[:1])
+    else:
+        need_transpose(model, first.inputs[:1])
     log: list[Entry] = []
     if config.solver == "exact":
         ridge = solve_tangent(model, problem)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from samespace_cloud.linear._dual import TangentRidge, jacobian
+from samespace_cloud.linear._dual import TangentRidge, exact_jacobian
 from samespace_cloud.linear._linearized import Linearized
 from samespace_cloud.linear._problem import kept
 
@@ -50,7 +50,7 @@ def influence(model: Linearized, solved: TangentRidge, inputs: Tensor) -> Tensor
     Returns float32 (N, M, K): with the picture at N left out, less with it.
     """
     n = len(solved.targets)
-    seen = jacobian(model, inputs).double()
+    seen = exact_jacobian(model, inputs)
     towards = seen.flatten(0, 1) @ solved.jacobian.T
     moved = [_without(solved, torch.tensor([i])) - solved.alpha for i in range(n)]
     return (torch.stack(moved) @ towards.T).view(n, *seen.shape[:2]).float()

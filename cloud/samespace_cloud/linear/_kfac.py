@@ -76,6 +76,11 @@ class KFAC:
                 )
                 for path, g in zip(seen.probes, grads, strict=True):
                     factors[path].answer(seen.inputs[path], g, spatial)
+        if idle := [path for path in layers if path not in seen.inputs]:
+            raise ConfigError(
+                f"the layer {idle[0]!r} does not run, so K-FAC has no factors for it; leave it out "
+                "(only=...)"
+            )
         scale = len(problem) / len(part)
         self._blocks = [
             f.inverse(scale, len(part), problem.penalty, damping, correction)

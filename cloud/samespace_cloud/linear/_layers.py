@@ -138,7 +138,10 @@ LAYERS: dict[type[nn.Module], Function] = {
     nn.Identity: _unchanged,
     nn.LeakyReLU: _activation(F.leaky_relu, "negative_slope"),
     nn.Linear: Weighted,
-    nn.MaxPool2d: _activation(F.max_pool2d, "kernel_size", "stride", "padding"),
+    nn.MaxPool2d: _activation(
+        F.max_pool2d,
+        *("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices"),
+    ),
     nn.ReLU: _activation(F.relu),
     nn.ReLU6: _activation(F.relu6),
     nn.SiLU: _activation(F.silu),

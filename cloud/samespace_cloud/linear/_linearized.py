@@ -22,6 +22,8 @@ with warnings.catch_warnings():
 
 Only = Callable[[str], bool] | Iterable[str]
 
+_BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
 
 class Linearized(nn.Module):
     """What `module` makes, to first order in its weights around those that it has now.
@@ -36,7 +38,8 @@ class Linearized(nn.Module):
         only: which parameters get a tangent: a predicate on their names, or prefixes of names.
             By default all that require a gradient.
 
-    Raises `ConfigError` where no parameter is left.
+    Raises `ConfigError` where no parameter is left, for a prefix that none begins with, and for a
+    batch norm without statistics.
     """
 
     def __init__(self, module: nn.Module, only: Only | None = None) -> None:
@@ -49,6 +52,7 @@ class Linearized(nn.Module):
                 f"{', '.join(n for n, _ in module.named_parameters()) or 'none'}. Choose others "
                 "with 'only', or let them require a gradient"
             )
+        _check_prefixes(only, [n for n, _ in module.named_parameters()])
         self.base = _frozen(module)
         self.names = tuple(trained)
         weights = self.weights()
@@ -119,6 +123,33 @@ class Linearized(nn.Module):
             "that has, or linearise only what runs behind it (only=...)"
         )
 
+    def culprit(self, x: Tensor) -> str:
+        """The submodule without submodules whose forward-mode derivative autograd cannot go through
+        for inputs `x`, or the network itself."""
+        seen: dict[str, tuple[nn.Module, tuple[Any, ...]]] = {}
+        hooks = []
+        for path, part in self.base.named_modules():
+            if next(part.children(), None) is None:
+
+                def note(m: nn.Module, given: tuple[Any, ...], path: str = path) -> None:
+                    seen[path] = (m, given)
+
+                hooks.append(part.register_forward_pre_hook(note))
+        try:
+            with torch.no_grad():
+                self.base(x)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        for path, (part, given) in seen.items():
+            ones = tuple(torch.ones_like(g).requires_grad_() for g in given)
+            try:
+                change: Tensor = jvp(part, given, ones)[1]
+                torch.autograd.grad(change.sum(), ones)
+            except RuntimeError:
+                return f"{path} ({type(part).__name__})"
+        return f"the network itself ({type(self.base).__name__})"
+
     @property
     def fingerprint(self) -> Fingerprint:
         """The identity of w0: sha256 over all weights and statistics by name."""
@@ -164,11 +195,27 @@ def _predicate(only: Only | None) -> Callable[[str], bool]:
     return lambda name: any(name == p or name.startswith(p.rstrip(".") + ".") for p in prefixes)
 
 
+def _check_prefixes(only: Only | None, names: list[str]) -> None:
+    if only is None or callable(only):
+        return
+    for prefix in (only,) if isinstance(only, str) else tuple(only):
+        if not any(map(_predicate((prefix,)), names)):
+            raise ConfigError(
+                f"no parameter's name begins with {prefix!r} (only); there are {len(names)}, from "
+                f"{names[0]} to {names[-1]}"
+            )
+
+
 def _frozen(module: nn.Module) -> nn.Module:
     """A copy in eval mode whose parameters are buffers; what was shared stays shared."""
     frozen = copy.deepcopy(module).eval()
     seen: dict[int, Tensor] = {}
-    for part in frozen.modules():
+    for path, part in frozen.named_modules():
+        if isinstance(part, _BATCH_NORM) and part.running_mean is None:
+            raise ConfigError(
+                f"{path} ({type(part).__name__}) keeps no statistics, so what a picture gives "
+                "depends on the others of its batch; build it with track_running_stats=True"
+            )
         for name, parameter in list(part._parameters.items()):
             del part._parameters[name]
             shared = None

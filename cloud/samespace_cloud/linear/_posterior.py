@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from samespace_cloud.linear._dual import TangentRidge, jacobian
+from samespace_cloud.linear._dual import TangentRidge, exact_jacobian
 from samespace_cloud.linear._linearized import Linearized
 from samespace_edge import ConfigError
 
@@ -24,16 +24,17 @@ def posterior_variance(
         solved: from `solve_tangent`.
         inputs: (M, ...), as the network takes them.
         noise: variance of a target of weight 1; by default the training residual over its degrees
-            of freedom, sum w (f - t)^2 / tr(I - hat).
+            of freedom, sum w (f - t)^2 / tr(I - hat), over the targets of a weight above 0.
 
     Raises `ConfigError` where `noise` is not above 0.
     """
     if noise is None:
-        residual = solved.penalty * solved.inverse.diagonal()  # of I - hat
+        observed = solved.roots.reshape(-1) > 0
+        residual = solved.penalty * solved.inverse.diagonal()[observed]  # of I - hat
         noise = float((solved.penalty * solved.alpha).square().sum() / residual.sum())
     if not noise > 0:
         raise ConfigError(f"the variance of the targets' noise has to be above 0, not {noise}")
-    rows = jacobian(model, inputs).double()
+    rows = exact_jacobian(model, inputs)
     flat = rows.flatten(0, 1)
     towards = flat @ solved.jacobian.T
     known = ((towards @ solved.inverse) * towards).sum(dim=1)

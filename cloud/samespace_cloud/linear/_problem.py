@@ -97,6 +97,18 @@ def start_outputs(model: Linearized, inputs: Tensor, batch: int = BATCH) -> Tens
     return finite(outputs)
 
 
+def need_outputs(model: Linearized, problem: LeastSquares, batch: int = BATCH) -> Tensor:
+    """f(x; w0) of a problem's inputs, (N, K); raises `ConfigError` where they are not as many as
+    the targets, or not finite."""
+    base = start_outputs(model, problem.inputs, batch)
+    if base.shape != problem.targets.shape:
+        raise ConfigError(
+            f"the network makes outputs {tuple(base.shape)}, the targets are "
+            f"{tuple(problem.targets.shape)}; give one for each output"
+        )
+    return base
+
+
 @torch.no_grad()
 def linear_outputs(model: Linearized, inputs: Tensor, vector: Tensor, batch: int = BATCH) -> Tensor:
     """f_lin(x; w0 + vector), (N, K).
@@ -118,6 +130,31 @@ def pull_back(model: Linearized, inputs: Tensor, outputs: Tensor, batch: int = B
         (part,) = torch.autograd.grad(change, vector, outputs[rows])
         total += part
     return total
+
+
+def need_transpose(model: Linearized, inputs: Tensor) -> None:
+    """Raises `ConfigError` where J^T cannot be had: an operation's forward-mode derivative has none
+    of its own, or no weight with a tangent has a say in the outputs.
+
+    Args:
+        inputs: a picture or two, (N, ...).
+    """
+    weights = model.weights()
+    vector = torch.zeros_like(flatten(weights)).requires_grad_()
+    _, change = model.streams(inputs, unflatten(vector, weights))
+    if not change.requires_grad:
+        raise ConfigError(
+            f"the outputs do not depend on {', '.join(model.names[:3])}: these layers do not run; "
+            "choose others (only=...)"
+        )
+    try:
+        torch.autograd.grad(change.sum(), vector)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"an operation of {model.culprit(inputs)} has a forward-mode derivative that cannot be "
+            f"transposed: {error}. Replace it (nn.Hardsigmoid by relu6(x + 3) / 6), or solve a "
+            "small problem by 'exact', which needs none"
+        ) from error
 
 
 def curve(model: Linearized, problem: LeastSquares, vector: Tensor, batch: int = BATCH) -> Tensor:

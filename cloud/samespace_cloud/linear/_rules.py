@@ -95,7 +95,6 @@ SLOPES: dict[Function, Function] = {
 LINEAR: tuple[Function, ...] = (
     F.adaptive_avg_pool2d,
     F.avg_pool2d,
-    F.pad,
     operator.getitem,
     operator.neg,
     pad_same,
@@ -132,15 +131,31 @@ def pointwise(function: Function, slope: Function, x: Streams, *a: Any, **k: Any
     return Streams(made, None if x.change is None else slope(x.value, *a, **k) * x.change)
 
 
-def added(x: Any, y: Any) -> Streams:
-    """x + y, of streams or numbers."""
-    return Streams(_value(x) + _value(y), plus(_change(x), _change(y)))
+def padded(x: Streams, pad: Any, mode: str = "constant", value: float | None = None) -> Streams:
+    """Around a picture: a constant has no derivative."""
+    made = F.pad(x.value, pad, mode, value)
+    return Streams(made, None if x.change is None else F.pad(x.change, pad, mode))
 
 
-def subtracted(x: Any, y: Any) -> Streams:
-    """x - y, of streams or numbers."""
+def added(x: Any, y: Any, alpha: float = 1) -> Streams:
+    """x + alpha y, of streams or numbers."""
+    y = y if alpha == 1 else multiplied(y, alpha)
+    return _whole(_value(x) + _value(y), plus(_change(x), _change(y)))
+
+
+def subtracted(x: Any, y: Any, alpha: float = 1) -> Streams:
+    """x - alpha y, of streams or numbers."""
+    y = y if alpha == 1 else multiplied(y, alpha)
     below = _change(y)
-    return Streams(_value(x) - _value(y), plus(_change(x), None if below is None else -below))
+    change = plus(_change(x), None if below is None else -below)
+    return _whole(_value(x) - _value(y), change)
+
+
+def _whole(value: Tensor, change: Tensor | None) -> Streams:
+    """A sum of which a part, such as a weight for every channel, was smaller than the other."""
+    if change is not None and change.shape != value.shape:
+        change = change.expand_as(value)
+    return Streams(value, change)
 
 
 def multiplied(x: Any, y: Any) -> Streams:
@@ -151,8 +166,10 @@ def multiplied(x: Any, y: Any) -> Streams:
     return Streams(_value(x) * _value(y), plus(left, right))
 
 
-def divided(x: Any, y: Any) -> Streams:
-    """x / y, of streams or numbers, by the quotient rule."""
+def divided(x: Any, y: Any, rounding_mode: str | None = None) -> Streams:
+    """x / y, of streams or numbers, by the quotient rule; raises `ConfigError` for rounding."""
+    if rounding_mode is not None:
+        raise ConfigError("a quotient has a rule for its derivative where it is not rounded")
     dx, dy = _change(x), _change(y)
     made = _value(x) / _value(y)
     left = None if dx is None else dx / _value(y)
@@ -160,21 +177,21 @@ def divided(x: Any, y: Any) -> Streams:
     return Streams(made, plus(left, right))
 
 
-def joined(parts: list[Streams], dim: int = 0) -> Streams:
+def joined(tensors: list[Streams], dim: int = 0) -> Streams:
     """Concatenation; a part without a derivative has zeros there if another has one."""
-    made = torch.cat([p.value for p in parts], dim)
-    if all(p.change is None for p in parts):
+    made = torch.cat([t.value for t in tensors], dim)
+    if all(t.change is None for t in tensors):
         return Streams(made, None)
-    changes = [torch.zeros_like(p.value) if p.change is None else p.change for p in parts]
+    changes = [torch.zeros_like(t.value) if t.change is None else t.change for t in tensors]
     return Streams(made, torch.cat(changes, dim))
 
 
 def max_pooled(
     x: Streams,
-    kernel_size: int,
-    stride: int | None = None,
-    padding: int = 0,
-    dilation: int = 1,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Streams:
@@ -182,8 +199,10 @@ def max_pooled(
 
     Raises `ConfigError` for dilated or rounded-up windows.
     """
-    kernel, stride = kernel_size, stride or kernel_size
-    if not isinstance(kernel, int) or dilation != 1 or ceil_mode or return_indices:
+    kernel, stride, padding, dilation = (
+        _side(s) for s in (kernel_size, stride or kernel_size, padding, dilation)
+    )
+    if None in (kernel, stride, padding) or dilation != 1 or ceil_mode or return_indices:
         raise ConfigError(
             "max pooling has a rule for its derivative where its windows are square, not dilated, "
             "not rounded up and give no indices"
@@ -207,10 +226,17 @@ def max_pooled(
     return Streams(F.max_pool2d(x.value, kernel, stride, padding), along)
 
 
+def _side(size: Any) -> Any:
+    """Of a square, from an int or a pair; None of what is none."""
+    pair = size if isinstance(size, tuple | list) else (size, size)
+    return pair[0] if len(set(pair)) == 1 else None
+
+
 FUNCTIONS: dict[Function, Function] = {
     **{f: partial(pointwise, f, slope) for f, slope in SLOPES.items()},
     **{f: partial(linear, f) for f in LINEAR},
     F.max_pool2d: max_pooled,
+    F.pad: padded,
     getattr: lambda x, name: getattr(x.value, name),  # a shape
     operator.add: added,
     operator.floordiv: operator.floordiv,  # of sizes

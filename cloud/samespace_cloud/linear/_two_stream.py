@@ -20,7 +20,8 @@ class TwoStream(nn.Module):
     Every layer carries the value and its derivative along the tangent side by side (Tangent Model
     Composition, Liu, Soatto 2023): no autograd, no torch.func, only operations that any network
     has, so it exports. A convolution becomes three, fewer where `only` left the tangent out.
-    It holds the tangent that the linearised network has when this is made.
+    It holds the tangent that the linearised network has when this is made. torch.fx takes `y += x`
+    for y = y + x: a network that also uses y under another name then has another value here.
 
     Raises `ConfigError` that names a layer or operation without a rule.
     """
@@ -46,6 +47,8 @@ class TwoStream(nn.Module):
 
 
 def _rule(node: Node, linearized: Linearized) -> nn.Module:
+    # By the tensor and not by its name: a weight that layers share has one of their names.
+    names = {id(weight): name for name, weight in linearized.weights().items()}
     tangents = {name: t.detach() for name, t in linearized.tangents().items()}
     if node.op == "call_module":
         path = str(node.target)
@@ -53,12 +56,12 @@ def _rule(node: Node, linearized: Linearized) -> nn.Module:
         make = LAYERS.get(type(layer))
         if make is None:
             raise _without_rule(f"the layer {path!r} ({type(layer).__name__})")
-        own = {n.rpartition(".")[2]: t for n, t in tangents.items() if n.rpartition(".")[0] == path}
+        own = {n: tangents[names[id(w)]] for n, w in layer.named_buffers() if id(w) in names}
         made: nn.Module = make(layer, own)
         return made
     if node.op == "get_attr":
-        name = str(node.target)
-        return Constant(attrgetter(name)(linearized.base), tangents.get(name))
+        value = attrgetter(str(node.target))(linearized.base)
+        return Constant(value, tangents[names[id(value)]] if id(value) in names else None)
     if node.op == "call_method":
         if node.target not in METHODS:
             raise _without_rule(f"the method {str(node.target)!r} of a tensor")

@@ -57,6 +57,11 @@ def tune_embedding(
     Raises `ConfigError` for models of other spaces or widths, and as `tune_tagger` does.
     """
     need_free(Path(folder))
+    if config.loss != "square":
+        raise ConfigError(
+            f"an embedding is tuned by least squares onto the cloud model's vectors, not by "
+            f"{config.loss}, which is of classes"
+        )
     model = edge.model.config
     if edge.space is not None and edge.space != teacher.space:
         raise ConfigError(

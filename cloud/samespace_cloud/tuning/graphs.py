@@ -28,6 +28,7 @@ from samespace_cloud.linear import Classifier, TwoStream
 from samespace_cloud.pretrained import MEAN, STD
 from samespace_cloud.tagging import FromPictures, TaggerCheckpoint
 from samespace_cloud.tuning.checkpoint import TunedCheckpoint, need_labels
+from samespace_cloud.tuning.pictures import normalised
 from samespace_edge import ConfigError, decode
 from samespace_edge._runtimes import OUTPUT, load_runtime
 from samespace_export import TARGETS, ExportParity, count_cost
@@ -85,7 +86,10 @@ def export_classifier(
     converter.deployed = _Logits(module, MEAN, STD).eval()
     pictures, entries = stage_files(list(golden) or synthetic_pictures(), resize)
     pixels = np.stack([decode(pictures[f"golden/{e['resized']}"]) for e in entries])
-    expected = converter.deployed.embed(torch.from_numpy(pixels)).numpy()
+    inputs = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    tuned = isinstance(checkpoint, TunedCheckpoint)
+    # Of the checkpoint itself, and not of the module that is converted.
+    expected = checkpoint.logits(normalised(inputs) if tuned else inputs).numpy()
     cost = count_cost(module, resize.height, resize.width)
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
     parity, files = [], []

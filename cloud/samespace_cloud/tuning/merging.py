@@ -26,7 +26,8 @@ def merge_tuned(
         folder: for the merged checkpoint, which keeps the members' tangents.
         how: `average` or `sum`.
 
-    Raises `ConfigError` where there is none, or they differ in classes, base or tuned parameters.
+    Raises `ConfigError` where there is none, or they differ in classes, base, tuned parameters,
+    what they see, or space.
     """
     need_free(Path(folder))
     named = list(checkpoints.items())
@@ -34,6 +35,15 @@ def merge_tuned(
         first_name, first = named[0]
         rule = f"tunings that are merged ({first_name}, {name}) need the same classes"
         need_same_classes(first.classes, other.classes, rule)
+        if other.sees != first.sees:
+            raise ConfigError(
+                f"{first_name} sees {first.sees}, {name} {other.sees}; merge tunings of one base"
+            )
+        if other.space != first.space:
+            raise ConfigError(
+                f"{first_name} and {name} are tuned towards cloud models of different spaces, so "
+                "their vectors cannot be compared"
+            )
     together = MergedTangents({name: c.vector for name, c in named}, how)
     return _saved(named[0][1], together, folder)
 

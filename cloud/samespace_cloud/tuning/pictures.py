@@ -84,7 +84,7 @@ def select(
 ) -> tuple[Picture, ...]:
     """The pictures with these ids, and those whose columns have all the values of `where`.
 
-    Raises `ConfigError` for a column, a value or an id that no picture has.
+    Raises `ConfigError` for a column, a value, all values together or an id that no picture has.
     """
     if not where and not ids:
         raise ConfigError("say which pictures: by a column's value, or by ids")
@@ -100,16 +100,19 @@ def select(
                 f"no picture that {whose} was tuned on has {column}={value}; it has: "
                 + ", ".join(values[:10])
             )
+    owned = [p for p in pictures if where and where.items() <= p.columns.items()]
+    if where and not owned:
+        raise ConfigError(
+            f"no picture that {whose} was tuned on has all of "
+            + ", ".join(f"{column}={value}" for column, value in where.items())
+        )
     if unknown := sorted(set(ids) - {p.id for p in pictures}):
         raise ConfigError(
             f"{len(unknown)} of {len(set(ids))} ids are not among the {len(pictures)} pictures "
             f"that {whose} was tuned on, such as {unknown[0]!r}; ids are paths in its manifest"
         )
-
-    def owned(picture: Picture) -> bool:
-        return bool(where) and all(picture.columns.get(c) == v for c, v in where.items())
-
-    return tuple(p for p in pictures if p.id in set(ids) or owned(p))
+    chosen = {*ids, *(p.id for p in owned)}
+    return tuple(p for p in pictures if p.id in chosen)
 
 
 def normalised(pixels: Tensor) -> Tensor:

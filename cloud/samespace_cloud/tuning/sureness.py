@@ -25,7 +25,7 @@ class Confidence:
     Attributes:
         ids, labels: of the pictures.
         classes: what the K outputs stand for.
-        outputs: float32 (M, K), of the optimum.
+        outputs: float32 (M, K), of the tuning.
         variance: float32 (M, K), of the Gaussian posterior.
     """
 
@@ -89,6 +89,6 @@ def confidence_of(
         tuple(i.path for i in items),
         tuple(i.label for i in items),
         checkpoint.classes,
-        solution.outputs(inputs),
+        checkpoint.logits(inputs),
         torch.cat(parts),
     )
