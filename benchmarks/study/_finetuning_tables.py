@@ -94,19 +94,19 @@ def full_tries_table(result: Result) -> str:
     of fine-tuning."""
     tried = [r for r in result["rows"] if (r["part"], r["shots"]) == ("settings", 0)]
     lines = []
-    for data in dict.fromkeys(r["data"] for r in tried):
+    for data, start in dict.fromkeys((r["data"], r["start"]) for r in tried):
         best = dict[tuple[str, str], Row]()
-        for row in (r for r in tried if r["data"] == data):
+        for row in (r for r in tried if (r["data"], r["start"]) == (data, start)):
             apart = _DECAY.sub("", row["settings"]) if row["method"] == "LQF" else ""
             place = row["method"], apart
             if place not in best or row["validation"] > best[place]["validation"]:
                 best[place] = row
         lines += [
-            [data, method, row["settings"], _percent(row["validation"])]
+            [data, _started(start), method, row["settings"], _percent(row["validation"])]
             for (method, _), row in best.items()
             if method in (_BASE, "LQF")
         ]
-    return markdown(["data", "method", "settings", "validation accuracy"], lines)
+    return markdown(["data", "from", "method", "settings", "validation accuracy"], lines)
 
 
 def _place(row: Row) -> tuple[str, str, str, int, str]:
