@@ -20,6 +20,8 @@ of any other picture, and
 | focal-kl, focal-logit | their logits of the old classes are held, with weight alpha |
 | ldi | their logits of the old classes are held as those of any other picture |
 | elodi | held to the ensemble, which knows the new classes |
+
+The authors' code of the focal methods leaves pictures of new classes out of the distillation.
 """
 
 from __future__ import annotations
