@@ -149,6 +149,8 @@ def test_data_that_cannot_be_learnt_from_is_refused() -> None:
         {"weight_decay": float("nan")},
         {"damping": -1.0},
         {"epochs": 0},
+        {"iterations": 8.5},
+        {"seed": -1},
         {"batch_size": 0},
         {"momentum": 1.0},
         {"tolerance": 1.0},

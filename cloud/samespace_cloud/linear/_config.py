@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+from samespace_cloud.checked import not_numbers
 from samespace_cloud.linear._losses import KAPPA
 from samespace_edge import ConfigError
 
@@ -90,7 +91,8 @@ class LinearConfig:
             "lr": 0 < self.lr < math.inf,
             "momentum": 0 <= self.momentum < 1,
         }
-        if wrong := [f"{name} = {getattr(self, name)!r}" for name, ok in checks.items() if not ok]:
+        wrong = [f"{name} = {getattr(self, name)!r}" for name, ok in checks.items() if not ok]
+        if wrong := list(dict.fromkeys([*not_numbers(self), *wrong])):
             raise ConfigError(f"settings of a linear fine-tuning out of range: {', '.join(wrong)}")
         if self.loss == "cross-entropy" and self.solver not in ("sgd", "adam"):
             raise ConfigError(
