@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from benchmarks.study._finetuning_methods import CPU, Answers, Linear, Method
 from benchmarks.study._finetuning_runs import FIRST, OURS, Bench
+from benchmarks.study._pool import NotTrainedError
 from samespace import metrics
 
 METHODS = tuple(FIRST)
@@ -125,8 +127,10 @@ def ablation_methods(bench: Bench, shots: int) -> dict[str, Method]:
 
 
 def ablation_rows(bench: Bench, shots: int, seeds: Sequence[int]) -> Rows:
-    """A row for each of `ablation_methods`."""
-    yield from _measured(bench, "ablation", shots, seeds, ablation_methods(bench, shots))
+    """A row for each of `ablation_methods`; those that are neither kept nor to be trained are left
+    out, but for fine-tuning."""
+    methods = ablation_methods(bench, shots)
+    yield from _measured(bench, "ablation", shots, seeds, methods, partial=True)
 
 
 def average_rows(rows: Sequence[dict[str, Any]]) -> Rows:
@@ -178,11 +182,19 @@ def _average(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _measured(
-    bench: Bench, part: str, shots: int, seeds: Sequence[int], methods: dict[str, Method]
+    bench: Bench,
+    part: str,
+    shots: int,
+    seeds: Sequence[int],
+    methods: dict[str, Method],
+    partial: bool = False,
 ) -> Rows:
     truth = bench.material.codes(bench.material.items("test"))
     bootstrap = metrics.Bootstrap(truth)
-    found = {name: _found(bench, method, shots, seeds) for name, method in methods.items()}
+    found = dict[str, Found]()
+    for name, method in methods.items():
+        with suppress(NotTrainedError) if partial and name != BASE else nullcontext():
+            found[name] = _found(bench, method, shots, seeds)
     base = found[BASE]
     usual = _right(base.drawn, truth)
     usual_turned = _turned(base.same, truth)
