@@ -44,13 +44,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the datasets")
     parser.add_argument("--out", type=Path, default=Path("runs/regressions"))
-    parts = [
-        "weights",
-        "methods",
-        "choosing",
-        "sweep",
-        "sgd",
-    ]  # choosing: of methods, what trains no more
+    # choosing: of methods, what trains no more
+    parts = ["weights", "methods", "choosing", "sweep", "sgd"]
     parser.add_argument(
         "--parts",
         nargs="*",

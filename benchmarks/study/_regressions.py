@@ -233,10 +233,8 @@ def _chosen(
     shelf: Shelf, old: TaggerCheckpoint, new: TaggerCheckpoint
 ) -> Iterator[tuple[str, Answered]]:
     """The old answers and those that are chosen, at two costs of a negative flip."""
-    said, validation = (
-        shelf.says(old),
-        (shelf.says_of_validation(old), shelf.says_of_validation(new)),
-    )
+    said = shelf.says(old)
+    validation = shelf.says_of_validation(old), shelf.says_of_validation(new)
     for ratio, name in ((1, "chosen"), (DEAR, f"chosen, cost ratio {DEAR}")):
         update = choose(said, shelf.says(new), validation, cost_ratio=ratio)
         yield name, (said, update.predictions)

@@ -472,6 +472,14 @@ def test_answers_that_are_named_differently_from_the_labels() -> None:
             compare(*both)
     few = Predictions(ids, labels, ["cat", "dog", "0", "0"], source="few.csv")
     assert "few.csv answers 1 class(es) that no label names ('0')" in compare(good, few).notes[-1]
+    # Pictures of new classes alone, where both models tell which they know: that may be.
+    narrow = Predictions.from_logits(ids, labels, [[1, 0], [0, 1]] * 2, ["cup", "mug"])
+    broad = Predictions.from_logits(
+        ids, labels, np.eye(4)[[2, 3, 2, 3]], ["cup", "mug", "cat", "dog"]
+    )
+    alone = compare(narrow, broad)
+    assert alone.new_classes is not None
+    assert (alone.new_classes.pictures, alone.error_old, alone.error_new) == (4, 1.0, 0.0)
     # All of one class, and called another one: that may be.
     cats = Predictions(ids, ["cat"] * 4, ["cat"] * 4)
     assert len(compare(cats, replace(cats, predicted=["dog"] * 4)).negative) == 4  # type: ignore[arg-type]
