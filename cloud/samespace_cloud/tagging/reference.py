@@ -29,11 +29,9 @@ class Reference:
         key: what decides over them, as text.
         about: what it is, for a tagger's card.
         head: its last layer, where there is one.
-        side: of the pictures that it sees, in pixels; 0 where it sees none.
     """
 
     head: nn.Linear | None = None
-    side: int = 0
 
     def __init__(self, classes: Sequence[str], key: str, about: str) -> None:
         self.classes, self.key, self.about = tuple(classes), key, about
@@ -42,6 +40,11 @@ class Reference:
     def dim(self) -> int:
         """How many logits it gives."""
         return len(self.classes)
+
+    @property
+    def side(self) -> int:
+        """Of the pictures that it sees, in pixels; 0 where it sees none."""
+        return 0
 
     def about_to_teach(self, items: Sequence[Item]) -> None:
         """Is told of which pictures it will be asked; raises `DataError` for unknown ones."""
@@ -76,9 +79,13 @@ class TaggerReference(Reference):
         )
         members = tuple(copy.deepcopy(m).to(best_device()).eval() for m in checkpoint.members)
         self._asked = TaggerCheckpoint(members, checkpoint.classes)
-        self.side = checkpoint.sees.side
         if count == 1:
             self.head = checkpoint.tagger.head
+
+    @property
+    def side(self) -> int:
+        """See `Reference.side`."""
+        return self._asked.sees.side
 
     def vectors(self, views: Tensor, rows: slice) -> Tensor:
         """See `Reference.vectors`; raises `DataError` where logits are not finite."""

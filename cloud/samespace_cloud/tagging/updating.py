@@ -90,10 +90,10 @@ def update_tagger(
     tagger = new_tagger(config, data.classes, start)
     term = _term(method.term, update, data.classes, tagger, reference)
     taught = reference if term is not None and term.taught else None
-    if taught is not None and isinstance(config.sees, FromPictures) and not config.canvas:
-        # An old tagger of a larger input would be asked about pictures that were made too small.
-        larger = taught.side > config.side
-        config = replace(config, canvas=taught.side if larger else 0)
+    augments = isinstance(config.sees, FromPictures) and not config.canvas
+    if taught is not None and augments and taught.side > config.side:
+        # It would be asked about pictures that were made too small.
+        config = replace(config, canvas=taught.side)
     views = shown(dataset, data, config, taught, folder, progress)
     students = Tagging(tagger, term, update.weight)
     about = (
