@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import csv
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Verdicts on bundles of tests do not belong in the user's cache.
+if "SAMESPACE_CACHE" not in os.environ:
+    os.environ["SAMESPACE_CACHE"] = tempfile.mkdtemp(prefix="samespace-tests-")
+    atexit.register(shutil.rmtree, os.environ["SAMESPACE_CACHE"], ignore_errors=True)
 
 import numpy as np
 import pytest

@@ -17,6 +17,7 @@ from samespace_edge._errors import (
     ConfigError,
     DataError,
     DecodeError,
+    DepartingGraphError,
     DimensionError,
     DuplicateIdError,
     FilterError,
@@ -42,6 +43,7 @@ from samespace_edge._identity import Fingerprint, ModelIdentity, canonical_json
 from samespace_edge._image import MAX_PIXELS, ImageSource, decode
 from samespace_edge._layers import AdapterLayers
 from samespace_edge._measure import Measured, load_measured, measure, save_measured
+from samespace_edge._processor import instruction_set, processor_name
 from samespace_edge._resize import Pixels, Resize
 from samespace_edge._runtimes import RuntimeKind
 
@@ -59,6 +61,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "DecodeError",
+    "DepartingGraphError",
     "DimensionError",
     "DuplicateIdError",
     "Embedder",
@@ -93,7 +96,9 @@ __all__ = [
     "canonical_json",
     "check_bundle",
     "decode",
+    "instruction_set",
     "load_measured",
     "measure",
+    "processor_name",
     "save_measured",
 ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +9,13 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from samespace_edge._bundle import GOLDEN, Bundle
 from samespace_edge._embedder import Embedder
 from samespace_edge._errors import BundleError, BundleFormatError, RuntimeUnavailableError
+from samespace_edge._golden import angle, png_pixels, read_golden
 from samespace_edge._image import decode
 from samespace_edge._runtimes import find_runtime
-
-_UNIT = 1e-2
 
 StageName = Literal["files", "decode", "resize", "embed", "end to end"]
 
@@ -91,7 +87,7 @@ def check_bundle(path: str | Path, runtime: str | None = None) -> BundleCheck:
     problems = list(_file_problems(bundle))
     if problems:
         return BundleCheck(bundle.manifest.name, (), tuple(problems))
-    golden = json.loads(bundle.read(GOLDEN))
+    golden = read_golden(bundle)
     results: list[StageResult] = []
     skipped: list[str] = []
     for variant in bundle.manifest.variants:
@@ -99,7 +95,7 @@ def check_bundle(path: str | Path, runtime: str | None = None) -> BundleCheck:
             skipped.append(f"{variant.name}: {runtime} does not run {variant.format} files")
             continue
         try:
-            embedder = Embedder(bundle, variant=variant.name, runtime=runtime)
+            embedder = Embedder(bundle, variant=variant.name, runtime=runtime, check=False)
         except RuntimeUnavailableError as error:
             skipped.append(f"{variant.name}: {error}")
             continue
@@ -131,8 +127,8 @@ def _replay(
 ) -> Iterator[StageResult]:
     bundle = embedder.bundle
     image = f"golden/{entry['image']}"
-    expected_pixels = _png(bundle.read(f"golden/{entry['decoded']}"))
-    expected_input = _png(bundle.read(f"golden/{entry['resized']}"))
+    expected_pixels = png_pixels(bundle.read(f"golden/{entry['decoded']}"))
+    expected_input = png_pixels(bundle.read(f"golden/{entry['resized']}"))
     try:
         expected = np.asarray(entry["embedded"][embedder.variant.name], np.float32)
         vector_tolerance = float(tolerance["embed"][embedder.variant.name])
@@ -148,27 +144,14 @@ def _replay(
     yield StageResult("resize", image, _difference(resized, expected_input), tolerance["resize"])
     vector = embedder.embed_pixels(expected_input[None])[0]
     subject = f"{image} {embedder.variant.name}"
-    yield StageResult("embed", subject, _angle(vector, expected), vector_tolerance)
+    yield StageResult("embed", subject, angle(vector, expected), vector_tolerance)
     whole = embedder.embed(encoded)[0]
     # Never less than what the graph alone is allowed.
     whole_tolerance = max(float(tolerance["end to end"]), vector_tolerance)
-    yield StageResult("end to end", subject, _angle(whole, expected), whole_tolerance)
-
-
-def _png(content: bytes) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(content)) as image:
-        return np.asarray(image.convert("RGB"))
+    yield StageResult("end to end", subject, angle(whole, expected), whole_tolerance)
 
 
 def _difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     if a.shape != b.shape:
         return float("inf")
     return float(np.abs(a.astype(np.int16) - b.astype(np.int16)).max())
-
-
-def _angle(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """1 - cosine of two unit vectors; infinite where `a` is none."""
-    wide = a.astype(np.float64)
-    if not abs(float(np.linalg.norm(wide)) - 1) < _UNIT:
-        return float("inf")
-    return max(0.0, 1.0 - float(wide @ b.astype(np.float64)))

@@ -15,12 +15,16 @@ from samespace_edge._bundle import Bundle, Variant
 from samespace_edge._errors import (
     BundleFormatError,
     ConfigError,
+    DepartingGraphError,
     ImageError,
     RuntimeUnavailableError,
+    SamespaceError,
 )
+from samespace_edge._golden import agreement
 from samespace_edge._identity import ModelIdentity
 from samespace_edge._image import ImageSource, decode_image
-from samespace_edge._runtimes import RUNTIMES, find_runtime, load_runtime
+from samespace_edge._processor import instruction_set
+from samespace_edge._runtimes import RUNTIMES, Runtime, find_runtime, load_runtime
 
 Images: TypeAlias = ImageSource | Iterable[ImageSource]
 
@@ -35,7 +39,7 @@ class Embedder:
     Args:
         bundle: a bundle or the path of one.
         variant: which graph file, by name (`onnx-fp32`); by default the first in the bundle that
-            an installed runtime runs.
+            an installed runtime runs, and computes here like the exporter.
         runtime: which runtime, by name (`onnxruntime`, `ai_edge_litert`, `tflite_runtime`,
             `coremltools`); by default the first of these that is installed and has a file to run.
         threads: threads of the runtime for one call. Edge models are so small that one is
@@ -43,9 +47,14 @@ class Embedder:
         providers: onnxruntime's execution providers (`CUDAExecutionProvider`,
             `CoreMLExecutionProvider`, `NnapiExecutionProvider`, ...), or one of Core ML's compute
             units (`ALL`, `CPU_ONLY`, ...); by default the runtime's own choice of processor.
+        check: compare the file with its golden vectors on this processor, the first time that it
+            is opened here. The verdict is kept in the folder that the environment variable
+            SAMESPACE_CACHE names, by default ~/.cache/samespace. A file that departs is refused;
+            where neither `variant` nor `runtime` is named, the next file is taken instead.
 
     Raises the errors of `Bundle.open`, `RuntimeUnavailableError` where nothing that is installed
-    runs the file, and `ConfigError` for a runtime that does not go with the variant.
+    runs the file, `ConfigError` for a runtime that does not go with the variant, and
+    `DepartingGraphError` for a file that this processor computes otherwise than the exporter.
     """
 
     def __init__(
@@ -56,14 +65,15 @@ class Embedder:
         runtime: str | None = None,
         threads: int = 1,
         providers: Sequence[str] = (),
+        check: bool = True,
     ) -> None:
         if threads < 1:
             raise ConfigError(f"threads has to be 1 or more, not {threads}")
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-        self.variant, self.runtime = _choose(self.bundle, variant, runtime)
         self._resize = self.bundle.manifest.resize
-        graph = self.bundle.graph(self.variant)
-        self._runtime = load_runtime(self.runtime, graph, threads, providers)
+        candidates = _candidates(self.bundle, variant, runtime)
+        opened = _open(self.bundle, candidates, threads, providers, check)
+        self.variant, self.runtime, self._runtime = opened
 
     def __repr__(self) -> str:
         return f"Embedder({self.identity}, {self.runtime})"
@@ -132,31 +142,85 @@ class Embedder:
             yield batch[:filled]
 
 
-def _choose(bundle: Bundle, variant: str | None, runtime: str | None) -> tuple[Variant, str]:
-    """The variant and the runtime that go together, from what was asked for."""
+def _candidates(
+    bundle: Bundle, variant: str | None, runtime: str | None
+) -> list[tuple[Variant, str]]:
+    """Return the files and runtimes that fit what was asked for, best first.
+
+    More than one only where neither was named.
+    """
     variants = bundle.manifest.variants if variant is None else (bundle.variant(variant),)
     if runtime is not None:
         kind = find_runtime(runtime)
         for candidate in variants:
             if candidate.format == kind.format:
-                return candidate, runtime
+                return [(candidate, runtime)]
         held = ", ".join(v.name for v in variants)
         raise ConfigError(
             f"{runtime} runs {kind.format} files; bundle {bundle.manifest.name!r} "
             f"{'has' if variant is None else 'was asked for'}: {held}"
         )
+    found: list[tuple[Variant, str]] = []
     reasons: list[str] = []
     for name, kind in RUNTIMES.items():
         fitting = [v for v in variants if v.format == kind.format]
         if not fitting:
             continue
         if (missing := kind.missing()) is None:
-            return fitting[0], name
-        reasons.append(missing)
-    held = ", ".join(v.name for v in variants)
-    raise RuntimeUnavailableError(
-        f"nothing that is installed runs {held} of bundle {bundle.manifest.name!r}. "
-        + ("; ".join(reasons) or f"This version knows no format {variants[0].format}")
+            found += [(v, name) for v in fitting]
+        else:
+            reasons.append(missing)
+    if not found:
+        held = ", ".join(v.name for v in variants)
+        raise RuntimeUnavailableError(
+            f"nothing that is installed runs {held} of bundle {bundle.manifest.name!r}. "
+            + ("; ".join(reasons) or f"This version knows no format {variants[0].format}")
+        )
+    return found if variant is None else found[:1]
+
+
+def _open(
+    bundle: Bundle,
+    candidates: Sequence[tuple[Variant, str]],
+    threads: int,
+    providers: Sequence[str],
+    check: bool,
+) -> tuple[Variant, str, Runtime]:
+    """Load the first candidate that this processor computes as the exporter expects.
+
+    Raises `DepartingGraphError` where there is none.
+    """
+    departing: list[str] = []
+    for variant, name in candidates:
+        loaded = load_runtime(name, bundle.graph(variant), threads, providers)
+        found = agreement(bundle, variant, name, providers, loaded.run) if check else None
+        if found is None or found.ok:
+            return variant, name, loaded
+        departing.append(
+            f"{variant.name} in {name} by {found.error:.2g}, where {found.tolerance:g} passes"
+        )
+    raise DepartingGraphError(
+        f"on this processor ({instruction_set()}), bundle {bundle.manifest.name!r} gives other "
+        f"vectors than its golden vectors (1 - cosine): {'; '.join(departing)}. Such vectors "
+        f"would find other things in a gallery. {_instead(bundle, candidates, threads)}"
+    )
+
+
+def _instead(bundle: Bundle, refused: Sequence[tuple[Variant, str]], threads: int) -> str:
+    """Say which file of the bundle to use in place of the refused ones."""
+    for variant, name in _candidates(bundle, None, None):
+        if (variant, name) in refused:
+            continue
+        try:
+            loaded = load_runtime(name, bundle.graph(variant), threads, ())
+            found = agreement(bundle, variant, name, (), loaded.run)
+        except SamespaceError:
+            continue
+        if found is not None and found.ok:
+            return f"Use variant {variant.name!r} (runtime {name!r}), which agrees here."
+    return (
+        "Export the bundle again with this version, whose int8 files give the same vectors on "
+        "every processor; no other file of the bundle agrees here."
     )
 
 

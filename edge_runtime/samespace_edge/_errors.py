@@ -8,6 +8,7 @@
     ├── BundleError                 a bundle that cannot be used
     │   ├── BundleFormatError       manifest missing, malformed, or of an unknown version
     │   ├── BundleTamperedError     a file's sha256 or the fingerprint does not match
+    │   ├── DepartingGraphError     a graph file that this processor computes otherwise
     │   └── UnsafePathError         a path that leaves its folder, or a pickle
     ├── RuntimeUnavailableError     no installed runtime can run this bundle
     ├── DataError                   a dataset with problems (`problems` lists every one)
@@ -67,6 +68,10 @@ class BundleFormatError(BundleError):
 
 class BundleTamperedError(BundleError):
     """A file or the fingerprint is not what the manifest says."""
+
+
+class DepartingGraphError(BundleError):
+    """A graph file gives other vectors on this processor than its golden vectors."""
 
 
 class UnsafePathError(BundleError):

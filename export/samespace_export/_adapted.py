@@ -18,6 +18,7 @@ from samespace_edge import Adapter, Bundle, ConfigError, Embedder, Manifest, Var
 from samespace_edge._bundle import GOLDEN, Role
 from samespace_export._append import append_adapter
 from samespace_export._beside import put_beside
+from samespace_export._exact import exact
 from samespace_export._export import ExportParity, _move_into_place, _sha256, _write
 from samespace_export._golden import fill_embeddings, golden_json
 
@@ -108,7 +109,8 @@ def adapt_bundle(
                 same = _counterpart(beside, variant).name
                 before.append(Embedder(beside, variant=same, runtime=_RUNTIME))
             parity.append(_parity(before, adapter, after, files, entries))
-            fill_embeddings(entries, files, after)
+            run = exact(variant.format, after.bundle.graph(variant))
+            fill_embeddings(entries, files, variant.name, run)
         files[GOLDEN] = golden_json(entries, {v.name: v.precision for v in made})
         hashes = {path: _sha256(content) for path, content in files.items()}
         _write(temporary, {GOLDEN: files[GOLDEN]}, replace(manifest, files=hashes))

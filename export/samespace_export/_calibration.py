@@ -34,10 +34,15 @@ class Calibration:
         percentile: how much of a tensor's values its range has to cover, in percent. 100 is
             min/max; less clips the extremes and resolves the rest more finely. None tries
             `PERCENTILES` and takes what is measured best.
+        largest_error: largest mean of 1 - cosine between the vectors of an int8 file and those of
+            its fp32 file, on the pictures kept back. An export beyond that is refused. The default
+            is far above what usable files have (0.002 to 0.02), and near what a file has whose
+            search finds other things (0.1).
     """
 
     pixels: NDArray[np.uint8]
     percentile: float | None = None
+    largest_error: float = 0.05
 
     def __post_init__(self) -> None:
         if self.pixels.dtype != np.uint8 or self.pixels.ndim != 4 or self.pixels.shape[-1] != 3:
@@ -52,10 +57,18 @@ class Calibration:
             )
         if self.percentile is not None and not 50 < self.percentile <= 100:
             raise ConfigError(f"percentile {self.percentile} is outside 50 to 100")
+        if not 0 < self.largest_error <= 2:
+            raise ConfigError(
+                f"largest_error {self.largest_error} is outside 0 to 2, the range of 1 - cosine"
+            )
 
     @classmethod
     def of(
-        cls, pictures: Sequence[ImageSource], resize: Resize, percentile: float | None = None
+        cls,
+        pictures: Sequence[ImageSource],
+        resize: Resize,
+        percentile: float | None = None,
+        largest_error: float = 0.05,
     ) -> Calibration:
         """Decode and resize `pictures`; raises `DecodeError` naming the one that cannot be read."""
         pixels = np.empty((len(pictures), resize.height, resize.width, 3), np.uint8)
@@ -64,7 +77,7 @@ class Calibration:
                 pixels[i] = resize(decode(picture))
             except ImageError as error:
                 raise type(error)(f"calibration picture {i}: {error}") from None
-        return cls(pixels, percentile)
+        return cls(pixels, percentile, largest_error)
 
     @property
     def percentiles(self) -> tuple[float, ...]:

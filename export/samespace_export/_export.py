@@ -40,6 +40,7 @@ from samespace_export._calibration import Calibration
 from samespace_export._convert import Converter
 from samespace_export._cost import count_cost
 from samespace_export._deployed import Deployed
+from samespace_export._exact import exact
 from samespace_export._golden import fill_embeddings, golden_json, stage_files, synthetic_pictures
 from samespace_export._sensitivity import Quantization
 from samespace_export._targets import TARGETS, Target
@@ -213,7 +214,8 @@ def export_bundle(
                 temporary, variant=variant.name, runtime=TARGETS[variant.name].runtime
             )
             parity.append(_parity(embedder, converter.deployed, files, entries))
-            fill_embeddings(entries, files, embedder)
+            run = exact(variant.format, embedder.bundle.graph(variant))
+            fill_embeddings(entries, files, variant.name, run)
         files[GOLDEN] = golden_json(entries, {v.name: v.precision for v in variants})
         hashes = {path: _sha256(content) for path, content in files.items()}
         _write(temporary, {GOLDEN: files[GOLDEN]}, replace(manifest, files=hashes))

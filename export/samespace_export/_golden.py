@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from samespace_edge import Embedder, Pixels, Resize, decode
+from samespace_edge import Pixels, Resize, decode
+from samespace_export._exact import Run
 
 TOLERANCE: dict[str, Any] = {
     # Decoders of lossy formats may differ by rounding in the inverse DCT and the colour
@@ -74,12 +75,11 @@ def golden_json(entries: list[Any], precisions: dict[str, str]) -> bytes:
     return json.dumps(value, indent=1).encode()
 
 
-def fill_embeddings(entries: list[Any], files: dict[str, bytes], embedder: Embedder) -> None:
-    """Add the vectors that `embedder` makes of the resized golden pictures."""
+def fill_embeddings(entries: list[Any], files: dict[str, bytes], variant: str, run: Run) -> None:
+    """Add the vectors that `run`, from `exact`, makes of the resized golden pictures."""
     for entry in entries:
         pixels = decode(files[f"golden/{entry['resized']}"])
-        vector = embedder.embed_pixels(pixels[None])[0]
-        entry["embedded"][embedder.variant.name] = [float(v) for v in vector]
+        entry["embedded"][variant] = [float(v) for v in run(pixels[None])[0]]
 
 
 def _png(pixels: Pixels) -> bytes:

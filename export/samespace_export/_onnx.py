@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from samespace_edge._runtimes import INPUT, OUTPUT
 from samespace_export._calibration import Calibration, Ranges, measure_ranges
 from samespace_export._deployed import Deployed
 from samespace_export._quiet import quiet
+from samespace_export._scales import weight_scales
 
 OPSET = 20
 
@@ -89,13 +90,22 @@ def _halved(values: NDArray[np.float32]) -> bool:
     return values.ndim >= 2 and values.size >= 64
 
 
+Scales = Mapping[str, tuple[NDArray[np.float64], int]]
+"""By the name of a weight: the scale of every output channel, and the weight's axis of channels."""
+
+
 def to_int8(
-    fp32: bytes, ranges: Ranges, keep_float: Collection[str] = (), only: str | None = None
+    fp32: bytes,
+    ranges: Ranges,
+    scales: Scales,
+    keep_float: Collection[str] = (),
+    only: str | None = None,
 ) -> bytes:
-    """QDQ int8: weights per channel, activations per tensor.
+    """Return the QDQ int8 file: weights per channel, activations per tensor.
 
     Args:
         ranges: of every tensor, from `onnx_ranges`.
+        scales: of the weights, from `onnx_scales`.
         keep_float: layers (as `onnx_layers` names them) that stay in fp32.
         only: quantise this layer alone, for the sensitivity sweep.
     """
@@ -120,6 +130,10 @@ def to_int8(
             name: (np.array(low, np.float32), np.array(high, np.float32))
             for name, (low, high) in ranges.items()
         }
+        overrides = {
+            name: [{"axis": axis, "scale": np.float32(s), "zero_point": np.int8(0)} for s in each]
+            for name, (each, axis) in scales.items()
+        }
         quantizer = QDQQuantizer(
             model,
             per_channel=True,
@@ -130,9 +144,10 @@ def to_int8(
             nodes_to_quantize=[],
             nodes_to_exclude=sorted(excluded),
             op_types_to_quantize=[*WEIGHTED, *_BETWEEN, *_ACTIVATIONS],
-            extra_options={},
+            extra_options={"TensorQuantOverrides": overrides},
         )
         quantizer.quantize_model()
+        quantizer.model.topological_sort()  # the format asks for it
         return bytes(quantizer.model.model.SerializeToString())
 
 
@@ -142,6 +157,31 @@ def onnx_layers(fp32: bytes) -> list[str]:
 
     nodes = onnx.load_from_string(fp32).graph.node
     return [layer for node in nodes if (layer := _layer(node)) is not None]
+
+
+def onnx_scales(fp32: bytes) -> Scales:
+    """Return the scales of all weights that onnxruntime multiplies in int8."""
+    import onnx
+    from onnx import numpy_helper
+
+    graph = onnx.load_from_string(fp32).graph
+    stored = {i.name: i for i in graph.initializer}
+    found = {}
+    for node in graph.node:
+        if node.op_type == "ConvTranspose" or _layer(node) is None or node.input[1] not in stored:
+            continue
+        weight = numpy_helper.to_array(stored[node.input[1]])
+        given = {a.name: a.i for a in node.attribute}
+        if node.op_type == "Conv":
+            # onnxruntime lays a window out as (rows, columns, channels). Depthwise convolutions
+            # have kernels of their own, which add in 32 bits.
+            depthwise = weight.shape[1] == 1 and given.get("group", 1) == len(weight)
+            rows, axis = np.moveaxis(weight, 1, -1).reshape(len(weight), -1), 0
+            found[node.input[1]] = (weight_scales(rows, not depthwise), axis)
+        elif weight.ndim == 2:
+            axis = 0 if given.get("transB") else 1
+            found[node.input[1]] = (weight_scales(weight if axis == 0 else weight.T, True), axis)
+    return found
 
 
 def onnx_ranges(fp32: bytes, calibration: Calibration) -> dict[float, Ranges]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from samespace_edge import ConfigError
+
 FLOAT_SHARE = 0.10
 """Largest share of the arithmetic that stays in float."""
 
-Errors = Callable[[Collection[str], str | None], float]
-"""From the layers to keep in float, and the one to quantise alone, to the mean of 1 - cosine."""
+# Layers that a refusal names.
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Quantization:
             every percentile that was tried.
         layers: the sensitivity sweep, in the order in which the layers run.
         keep_float: layers that stay in float.
-        error: mean of 1 - cosine on the pictures kept back, of the file as it is.
+        error: mean of 1 - cosine on the pictures kept back, of the finished file, in exact
+            arithmetic.
     """
 
     variant: str
@@ -64,6 +67,22 @@ class Quantization:
 def mean_error(vectors: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
     """Mean of 1 - cosine between the rows of two arrays of unit vectors (N, D)."""
     return float(1 - (vectors.astype(np.float64) * reference).sum(1).mean())
+
+
+def refuse_large_error(quantization: Quantization, largest: float) -> None:
+    """Raise `ConfigError`, with the layers that cause most of it, for an error above `largest`."""
+    if quantization.error <= largest:
+        return
+    in_int8 = [x for x in quantization.layers if x.layer not in quantization.keep_float]
+    worst = sorted(in_int8, key=lambda x: -x.error)[:_NAMED]
+    named = ", ".join(f"{x.layer} ({x.error:.2g})" for x in worst)
+    raise ConfigError(
+        f"{quantization.variant} departs from the fp32 file by {quantization.error:.2g} (mean of "
+        f"1 - cosine on the calibration pictures kept back), and {largest:g} is allowed. Searches "
+        f"with it would find other things. The layers that cost most by themselves: {named}. "
+        "Give more or other calibration pictures, fine-tune for int8 ('samespace train int8'), "
+        "ship another precision, or raise Calibration.largest_error."
+    )
 
 
 def float_ends(layers: Sequence[LayerError], share: float = FLOAT_SHARE) -> tuple[str, ...]:

@@ -18,10 +18,16 @@ from samespace_edge._runtimes import INPUT
 from samespace_export._calibration import Calibration, Ranges, measure_ranges
 from samespace_export._deployed import Deployed
 from samespace_export._quiet import quiet
+from samespace_export._scales import LEVELS, weight_scales
 
 _LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 _ROOT = f"{Deployed.__module__}.{Deployed.__qualname__}"
+
+
+Scales = Mapping[str, NDArray[np.float32]]
+"""By the name of a weight tensor: the scale of every output channel, in a shape that multiplies the
+weight, such as (O, 1, 1, 1)."""
 
 
 def to_tflite(deployed: Deployed, height: int, width: int) -> bytes:
@@ -60,12 +66,19 @@ def to_dynamic(fp32: bytes) -> bytes:
 
 
 def to_int8(
-    fp32: bytes, ranges: Ranges, keep_float: Collection[str] = (), only: str | None = None
+    fp32: bytes,
+    ranges: Ranges,
+    scales: Scales,
+    keep_float: Collection[str] = (),
+    only: str | None = None,
 ) -> bytes:
-    """Weights (per channel) and activations (per tensor) in int8, but for pixels and L2.
+    """Return the file with weights (per channel) and activations (per tensor) in int8.
+
+    Pixels and L2 stay in float.
 
     Args:
         ranges: of every tensor, from `tflite_ranges`.
+        scales: of the weights, from `tflite_scales`.
         keep_float: scopes of layers (see `tflite_layers`) that stay in fp32.
         only: quantise the layer of this scope alone, for the sensitivity sweep.
     """
@@ -90,6 +103,7 @@ def to_int8(
             ends = ranges[detail["name"]]
             low, high = (np.full((1,) * len(detail["shape"]), end, np.float32) for end in ends)
             shaped[detail["name"]] = {"min": low, "max": high}
+    shaped |= {name: {"min": -LEVELS * s, "max": LEVELS * s} for name, s in scales.items()}
     return _finish(quantizer, shaped)
 
 
@@ -103,6 +117,24 @@ def tflite_layers(deployed: Deployed, fp32: bytes) -> dict[str, str]:
             scope = _scope(deployed, path)
             if any(scope in name for name in outputs):
                 found[path.removeprefix("module").removeprefix(".")] = scope
+    return found
+
+
+def tflite_scales(fp32: bytes) -> Scales:
+    """Return the scales of all weights: their largest value, or the grid on which they lie."""
+    interpreter = _interpreter(fp32)
+    names = {d["index"]: str(d["name"]) for d in interpreter.get_tensor_details()}
+    found = {}
+    for op in interpreter._get_ops_details():
+        if op["op_name"] not in _WEIGHTED or op["op_name"] == "TRANSPOSE_CONV":
+            continue
+        index = int(op["inputs"][1])
+        weight = interpreter.get_tensor(index)
+        axis = weight.ndim - 1 if op["op_name"] == "DEPTHWISE_CONV_2D" else 0
+        rows = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
+        shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
+        scales = weight_scales(rows, paired=False).reshape(shape)
+        found[names[index]] = scales.astype(np.float32)
     return found
 
 

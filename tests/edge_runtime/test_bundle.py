@@ -172,12 +172,12 @@ def test_batch_size_is_checked(copied: Path) -> None:
 def test_vectors_that_are_no_unit_vectors_are_a_departure() -> None:
     import numpy as np
 
-    from samespace_edge._check import _angle
+    from samespace_edge._golden import angle
 
     unit = np.array([1, 0], np.float32)
-    assert _angle(unit, unit) == 0
+    assert angle(unit, unit) == 0
     for bad in (unit * 3, unit * np.nan, unit * 0):
-        assert _angle(bad.astype(np.float32), unit) == float("inf")
+        assert angle(bad.astype(np.float32), unit) == float("inf")
 
 
 def test_manifests_with_values_of_the_wrong_kind(copied: Path) -> None:

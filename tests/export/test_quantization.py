@@ -13,7 +13,7 @@ from samespace_edge._runtimes import load_runtime
 from samespace_export import Calibration, LayerError
 from samespace_export._calibration import measure_ranges
 from samespace_export._deployed import Deployed
-from samespace_export._onnx import onnx_layers, onnx_ranges, to_int8, to_onnx
+from samespace_export._onnx import onnx_layers, onnx_ranges, onnx_scales, to_int8, to_onnx
 from samespace_export._sensitivity import float_ends, mean_error
 
 
@@ -83,18 +83,19 @@ def test_fewer_layers_in_int8_are_closer_to_fp32(
 
     names = onnx_layers(fp32)
     assert names == ["stem.0", "block.0", "block.3", "block.6", "embed"]
-    whole = error(to_int8(fp32, ranges))
-    alone = [error(to_int8(fp32, ranges, only=name)) for name in names]
+    scales = onnx_scales(fp32)
+    whole = error(to_int8(fp32, ranges, scales))
+    alone = [error(to_int8(fp32, ranges, scales, only=name)) for name in names]
     assert 0 < max(alone) < whole < 2e-3
-    assert error(to_int8(fp32, ranges, keep_float=["stem.0", "embed"])) < whole
-    assert error(to_int8(fp32, ranges, keep_float=names)) < 1e-9
+    assert error(to_int8(fp32, ranges, scales, ["stem.0", "embed"])) < whole
+    assert error(to_int8(fp32, ranges, scales, names)) < 1e-9
 
 
 def test_int8_weights_are_per_channel_and_ends_stay_float(
     fp32: bytes, photographs: NDArray[np.uint8]
 ) -> None:
     ranges = onnx_ranges(fp32, Calibration(photographs, percentile=100))[100]
-    graph = onnx.load_from_string(to_int8(fp32, ranges, keep_float=["embed"])).graph
+    graph = onnx.load_from_string(to_int8(fp32, ranges, onnx_scales(fp32), ["embed"])).graph
     stored = {i.name: i for i in graph.initializer}
     (stem,) = [i for name, i in stored.items() if name == "module.stem.0.weight_scale"]
     assert list(stem.dims) == [16]
