@@ -17,8 +17,10 @@ def where(result: Mapping[str, Any]) -> str:
     machine = result["machine"]
     seeds = result["seeds"]
     count = f"seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]}"
+    # Results from before it was noted name the processor alone.
+    known = f" ({machine['instructions']})" if "instructions" in machine else ""
     accelerator = f"one {machine['accelerator']}, " if "accelerator" in machine else ""
     return (
-        f"\n\n`{result['command']}`, {result['date']}, {machine['processor']}, "
+        f"\n\n`{result['command']}`, {result['date']}, {machine['processor']}{known}, "
         f"{machine['cores']} cores, {accelerator}{count}, {result['scale'].upper()} scale."
     )

@@ -127,8 +127,13 @@ def png_pixels(content: bytes) -> NDArray[np.uint8]:
 
 
 def angle(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Return 1 - cosine of two unit vectors (D,); infinity where `a` is none."""
+    """Return 1 - cosine of two unit vectors (D,); infinity where `a` is none.
+
+    A model may give zeros for a picture. Then `b` is zero, and the largest number of `a` counts.
+    """
     wide = a.astype(np.float64)
+    if not np.any(b):
+        return float(np.abs(wide).max())
     if not abs(float(np.linalg.norm(wide)) - 1) < _UNIT:
         return float("inf")
     return max(0.0, 1.0 - float(wide @ b.astype(np.float64)))

@@ -111,7 +111,8 @@ def adapt_bundle(
             parity.append(_parity(before, adapter, after, files, entries))
             run = exact(variant.format, after.bundle.graph(variant))
             fill_embeddings(entries, files, variant.name, run)
-        files[GOLDEN] = golden_json(entries, {v.name: v.precision for v in made})
+        given = json.loads(source.read(GOLDEN))["tolerance"]["embed"]
+        files[GOLDEN] = golden_json(entries, {v.name: given[v.name] for v in made})
         hashes = {path: _sha256(content) for path, content in files.items()}
         _write(temporary, {GOLDEN: files[GOLDEN]}, replace(manifest, files=hashes))
         _move_into_place(temporary, out)

@@ -41,9 +41,18 @@ from samespace_export._convert import Converter
 from samespace_export._cost import count_cost
 from samespace_export._deployed import Deployed
 from samespace_export._exact import exact
-from samespace_export._golden import fill_embeddings, golden_json, stage_files, synthetic_pictures
+from samespace_export._golden import (
+    embed_tolerance,
+    fill_embeddings,
+    golden_json,
+    stage_files,
+    synthetic_pictures,
+)
 from samespace_export._sensitivity import Quantization
 from samespace_export._targets import TARGETS, Target
+
+# Calibration pictures on which the tolerance of a golden vector is measured too.
+_JUDGED = 16
 
 
 @dataclass(frozen=True)
@@ -209,6 +218,11 @@ def export_bundle(
     try:
         _write(temporary, files, manifest)
         parity = []
+        shown = _golden_pixels(files, entries)
+        if calibration is not None:
+            shown = np.concatenate([shown, calibration.for_judging[:_JUDGED]])
+        unrounded = converter.deployed.embed(torch.from_numpy(shown)).numpy()
+        tolerances: dict[str, float] = {}
         for variant in variants:
             embedder = Embedder(
                 temporary, variant=variant.name, runtime=TARGETS[variant.name].runtime
@@ -216,7 +230,8 @@ def export_bundle(
             parity.append(_parity(embedder, converter.deployed, files, entries))
             run = exact(variant.format, embedder.bundle.graph(variant))
             fill_embeddings(entries, files, variant.name, run)
-        files[GOLDEN] = golden_json(entries, {v.name: v.precision for v in variants})
+            tolerances[variant.name] = embed_tolerance(variant.precision, run(shown), unrounded)
+        files[GOLDEN] = golden_json(entries, tolerances)
         hashes = {path: _sha256(content) for path, content in files.items()}
         _write(temporary, {GOLDEN: files[GOLDEN]}, replace(manifest, files=hashes))
         _move_into_place(temporary, out)
@@ -250,7 +265,7 @@ def _variant(target: Target, made: Mapping[str, bytes]) -> Variant:
 def _parity(
     embedder: Embedder, deployed: Deployed, files: Mapping[str, bytes], entries: Sequence[Any]
 ) -> ExportParity:
-    pixels = np.stack([decode(files[f"golden/{e['resized']}"]) for e in entries])
+    pixels = _golden_pixels(files, entries)
     expected = deployed.embed(torch.from_numpy(pixels)).numpy()
     actual = embedder.embed_pixels(pixels)
     report = ExportParity(
@@ -267,6 +282,11 @@ def _parity(
             "follow, such as depending on the batch or on random numbers"
         )
     return report
+
+
+def _golden_pixels(files: Mapping[str, bytes], entries: Sequence[Any]) -> NDArray[np.uint8]:
+    """The resized golden pictures, uint8 RGB (N, H, W, 3)."""
+    return np.stack([decode(files[f"golden/{e['resized']}"]) for e in entries])
 
 
 def _write(folder: Path, files: Mapping[str, bytes], manifest: Manifest) -> None:

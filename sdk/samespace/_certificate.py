@@ -32,6 +32,8 @@ class Certificate:
         prefixes: widths, ascending, at which the criterion was measured to hold as well, with
             vectors cut to their first so many numbers. Without any, which includes certificates
             from before there were prefixes, JSON and digest are as they always were.
+        instructions: instruction set of the processor that it was measured on, such as
+            `x86_64 AVX2 VNNI`. Certificates from before this was noted have none.
 
     The digest guards against accidents and edits, not against forgers: whoever can write a
     certificate can compute one.
@@ -46,6 +48,7 @@ class Certificate:
     issued: str
     version: str
     prefixes: tuple[int, ...] = ()
+    instructions: str = ""
 
     def _content(self) -> dict[str, Any]:
         content = {
@@ -59,7 +62,11 @@ class Certificate:
             "issued": self.issued,
             "version": self.version,
         }
-        return {**content, "prefixes": list(self.prefixes)} if self.prefixes else content
+        if self.prefixes:
+            content["prefixes"] = list(self.prefixes)
+        if self.instructions:
+            content["instructions"] = self.instructions
+        return content
 
     def to_json(self) -> dict[str, Any]:
         """As it is written to a file, its digest included."""

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import os
 import platform
-from pathlib import Path
 from typing import Any
+
+from samespace_edge import instruction_set, processor_name
 
 
 def machine() -> dict[str, Any]:
-    """What a figure was measured on."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
-        model = names[0].split(":", 1)[1].strip() if names else model
+    """Return what a figure was measured on: processor, instruction set, cores, system, Python."""
     return {
-        "processor": model,
+        "processor": processor_name(),
+        "instructions": instruction_set(),
         "cores": os.cpu_count() or 1,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),

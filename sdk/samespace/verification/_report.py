@@ -268,6 +268,7 @@ class Report:
                     issued=self.created,
                     version=self.version,
                     prefixes=tuple(p.width for p in criterion.prefixes or () if p.holds),
+                    instructions=str(self.machine.get("instructions", "")),
                 )
             )
         return tuple(issued)
