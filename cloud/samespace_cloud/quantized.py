@@ -78,7 +78,7 @@ class Int8Student(Solo):
         self.start = copy.deepcopy(model).eval().requires_grad_(False)
         for module in list(model.modules()):
             if isinstance(module, nn.Conv2d | nn.Linear):
-                parametrize.register_parametrization(module, "weight", _OnGrid())
+                parametrize.register_parametrization(module, "weight", _OnGrid(_paired(module)))
         for module in list(model.modules()):
             if isinstance(module, ConvBn) or (
                 isinstance(module, InvertedResidual) and module.shortcut
@@ -132,13 +132,38 @@ def _round_output(module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
 
 
 class _OnGrid(nn.Module):
-    """Weights (out, ...) rounded to 255 levels per output channel, symmetric about 0."""
+    """Weights (out, ...) rounded to at most 255 levels per output channel, symmetric about 0.
+
+    Args:
+        paired: keep sums of two neighbouring levels within 128, so that no processor saturates.
+            The exporter explains why, and keeps a grid that it finds (`samespace_export._scales`).
+    """
+
+    def __init__(self, paired: bool) -> None:
+        super().__init__()
+        self._paired = paired
 
     def forward(self, weight: Tensor) -> Tensor:
-        largest = weight.detach().abs().flatten(1).amax(1)
+        rows = weight.detach().movedim(1, -1).flatten(1)  # as kernels lay a window out
+        largest = _same_sign_sums(rows) if self._paired else rows.abs().amax(1)
         scale = (largest / _LEVELS).clamp_min(_SMALLEST)
         zero = torch.zeros_like(scale, dtype=torch.int32)
         return torch.fake_quantize_per_channel_affine(weight, scale, zero, 0, -_LEVELS, _LEVELS)
+
+
+def _paired(layer: nn.Conv2d | nn.Linear) -> bool:
+    """Whether kernels may add neighbouring products of a layer in 16 bits: not if depthwise."""
+    depthwise = isinstance(layer, nn.Conv2d) and layer.groups == layer.out_channels > 1
+    return not depthwise
+
+
+def _same_sign_sums(rows: Tensor) -> Tensor:
+    """The largest |a + b| of two neighbours (columns 2i, 2i + 1) of one sign: (O, K) to (O,)."""
+    padded = F.pad(rows, (0, rows.shape[1] % 2))
+    a, b = padded[:, 0::2], padded[:, 1::2]
+    positive = a.clamp_min(0) + b.clamp_min(0)
+    negative = a.clamp_max(0) + b.clamp_max(0)
+    return torch.maximum(positive, -negative).amax(1)
 
 
 class _Rounding(nn.Module):

@@ -6,6 +6,7 @@ import copy
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from samespace_cloud.recipes import int8_recipe
 from samespace_cloud.training import train_cloud, train_edge
 from samespace_edge import ConfigError
 from samespace_export import Calibration, export_bundle
+from samespace_export._scales import LEVELS, PAIR, same_sign_sums, weight_scales
 from tests.export.conftest import colourful
 
 CONFIG = ModelConfig("lite0-edge", 32, 16)
@@ -82,9 +84,15 @@ def test_finished_weights_are_on_the_grid_and_compute_the_same(
     finished = training.finished()
     for layer in finished.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            rows = layer.weight.detach().flatten(1)
-            levels = rows / (rows.abs().amax(1, keepdim=True) / 127)
-            assert torch.allclose(levels, levels.round(), atol=1e-3)
+            depthwise = isinstance(layer, nn.Conv2d) and layer.groups > 1
+            rows = layer.weight.detach().movedim(1, -1).flatten(1).numpy()
+            # The exporter finds the grid, in formats that may saturate and in those that do not.
+            for paired in {not depthwise, False}:
+                levels = rows / weight_scales(rows, paired)[:, None]
+                assert np.abs(levels - np.rint(levels)).max() < 2e-3
+                assert np.abs(levels).max() < LEVELS + 0.5
+            if not depthwise:
+                assert same_sign_sums(np.rint(levels)).max() <= PAIR
     with torch.no_grad(), training._unrounded():
         exact = training.model("model")(pictures)
     with torch.no_grad():
