@@ -170,6 +170,34 @@ def parity_table(result: Result) -> str:
     return "\n\n".join(parts) + f"\n\n{notes}.{said}" + where(result)
 
 
+def int8_table(result: Result) -> str:
+    """Whether int8 files compute alike everywhere."""
+    lines = [
+        [
+            r["model"],
+            r["scales"],
+            r["processor"],
+            f"{r['error']:.4f}",
+            f"{r['worst']:.3f}",
+            f"{100 * r['same_first_hit']:.1f} %",
+            "–" if r["p50_ms"] is None else f"{r['p50_ms']:.2f}",
+            "–" if r["to_fp32"] is None else f"{r['to_fp32']:.2f}x",
+        ]
+        for r in result["rows"]
+    ]
+    header = [
+        "model",
+        "scales",
+        "processor",
+        "mean error",
+        "worst",
+        "same first hit",
+        "ms",
+        "time to fp32",
+    ]
+    return " ".join([markdown(header, lines) + "\n\n", *result["notes"]]) + where(result)
+
+
 def resize_table(result: Result) -> str:
     """What another resize costs."""
     lines = [
@@ -276,6 +304,7 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "quickstart": quickstart_output,
     "parity": parity_table,
     "parity_grocery": parity_table,
+    "int8": int8_table,
     "resize": resize_table,
     "install_size": install_table,
     "latency": latency_table,

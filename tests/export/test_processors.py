@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from torch import nn
 
-from samespace_edge import Bundle, ConfigError
+from samespace_edge import Bundle, ConfigError, Embedder
 from samespace_edge._runtimes import load_runtime
 from samespace_export import Calibration, Exported, export_bundle
 from samespace_export._deployed import Deployed
@@ -166,3 +166,34 @@ def test_a_file_that_lost_too_much_is_refused_with_its_layers(
     assert not (tmp_path / "x").exists()
     with pytest.raises(ConfigError, match="largest_error 0 is outside"):
         Calibration(photographs, largest_error=0)
+
+
+_EVERY = """
+import sys
+import numpy as np
+from samespace_edge import Bundle, Embedder
+pixels = np.load(sys.argv[2])
+for variant in Bundle.open(sys.argv[1]).manifest.variants:
+    if variant.format != "coreml":
+        embedder = Embedder(sys.argv[1], variant=variant.name)
+        np.save(f"{sys.argv[3]}/{variant.name}.npy", embedder.embed_pixels(pixels))
+"""
+
+
+def test_every_file_gives_the_same_vectors_with_kernels_for_avx2(
+    every_bundle: Bundle, photographs: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    """LiteRT widens before it adds, so its files need no scales of their own."""
+    variables = older_processor.environment()
+    if isinstance(variables, str):
+        pytest.skip(variables)
+    shown = photographs[::4]
+    np.save(tmp_path / "pixels.npy", shown)
+    arguments = [str(every_bundle.path), str(tmp_path / "pixels.npy"), str(tmp_path)]
+    older_processor.run(["-c", _EVERY, *arguments], variables)
+    for variant in every_bundle.manifest.variants:
+        if variant.format == "coreml":
+            continue
+        here = Embedder(every_bundle, variant=variant.name).embed_pixels(shown)
+        older = np.load(tmp_path / f"{variant.name}.npy")
+        assert np.abs(older - here).max() < 1e-5, variant.name

@@ -13,7 +13,7 @@ import pytest
 import samespace
 from samespace import Certificate, Dataset, Embedder, Report, metrics, verify
 from samespace.verification import to_html, to_markdown, verdict, write_report
-from samespace_edge import VerificationError
+from samespace_edge import CertificateError, VerificationError, instruction_set
 
 SCHEMAS = Path(samespace.__file__).parent / "schemas"
 
@@ -108,6 +108,18 @@ def test_certificate_follows_its_schema_and_says_what_was_measured(report: Repor
     assert certificate.gallery == report.model("cloud").identity
     assert certificate.dataset["sha256"] == report.dataset["sha256"]
     assert certificate.criterion["difference_low"] > 0
+    assert certificate.instructions == report.machine["instructions"] == instruction_set()
+
+
+def test_certificates_from_before_the_instruction_set_was_noted_are_read(report: Report) -> None:
+    (certificate,) = report.certificates()
+    earlier = replace(certificate, instructions="")
+    value = earlier.to_json()
+    assert "instructions" not in value
+    jsonschema.validate(value, json.loads((SCHEMAS / "certificate.schema.json").read_text()))
+    assert Certificate.from_json(value) == earlier
+    with pytest.raises(CertificateError, match="was changed after it was issued"):
+        Certificate.from_json({**certificate.to_json(), "instructions": "x86_64 AVX2"})
 
 
 def test_html_and_markdown_say_the_same(report: Report, shop: Dataset, tmp_path: Path) -> None:

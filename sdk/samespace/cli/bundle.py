@@ -8,7 +8,7 @@ import click
 
 from samespace.cli import EXIT_NO
 from samespace.cli._output import json_option, print_json, print_table
-from samespace_edge import Bundle, BundleCheck, check_bundle
+from samespace_edge import Bundle, BundleCheck, check_bundle, instruction_set
 
 
 @click.group()
@@ -64,6 +64,7 @@ def check(path: str, runtime: str | None, as_json: bool) -> int:
         print_json(
             {
                 "ok": result.ok,
+                "instructions": instruction_set(),
                 "departs_at": result.departs_at,
                 "problems": result.problems,
                 "skipped": result.skipped,
@@ -83,7 +84,7 @@ def check(path: str, runtime: str | None, as_json: bool) -> int:
             click.echo(problem)
         for variant in result.skipped:
             click.echo(f"not run: {variant}")
-        click.echo(f"{result.name}: {_verdict(result)}")
+        click.echo(f"{result.name} on {instruction_set()}: {_verdict(result)}")
     return 0 if result.ok else EXIT_NO
 
 
