@@ -133,6 +133,10 @@ bench: $(READY) ## measure overhead and opening (minutes; writes benchmarks/resu
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.overhead
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.open
 
+.PHONY: nightly
+nightly: $(READY) ## the demo in full and .ci/run, in a clone; writes benchmarks/results/
+	$(BIN)/python -m benchmarks.nightly
+
 .PHONY: clean
 clean: ## remove what demo and tests left here; the .venv stays
 	rm -rf demo-out build .venv-tflite .venv-milvus edge_runtime/web/node_modules edge_runtime/web/dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
