@@ -3,27 +3,41 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PIP := $(BIN)/pip --disable-pip-version-check -q
+DEMO := $(VENV)/.demo
+# -qq shows pip's errors alone. With -q, pip also warns about the settings of the machine it runs on.
+PIP_OPTIONS := --disable-pip-version-check -qq
+PIP := $(BIN)/pip $(PIP_OPTIONS)
+# torch for the CPU. PyPI's torch for Linux brings gigabytes of CUDA: 'TORCH_INDEX=' asks for that.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # Two cores: more threads than that only wait for one another.
 export OMP_NUM_THREADS ?= 2
 
 .DEFAULT_GOAL := help
 
-$(READY): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install -c constraints.txt torch
-	$(PIP) install -c constraints.txt -e ".[dev]"
-	touch $@
+# Python compiles what it imports by itself, so pip does not compile everything. An index that cannot
+# be reached is left out at once: then another one, or a folder of wheels, has torch.
+$(DEMO): pyproject.toml constraints.txt
+	@echo "Installing what the demo needs into $(VENV): 1.1 GiB, about a minute on a fast network."
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install --no-compile -c constraints.txt --no-deps --retries 0 \
+		$(addprefix --extra-index-url ,$(TORCH_INDEX)) torch
+	@$(PIP) install --no-compile -c constraints.txt -e ".[demo]"
+	@touch $@
+
+$(READY): $(DEMO)
+	@echo "Installing what the tests and tools need into $(VENV): 2.1 GiB more, about three minutes."
+	@$(PIP) install --no-compile -c constraints.txt -e ".[dev]"
+	@touch $@
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(READY) ## make .venv with everything in it
 
 .PHONY: demo
-demo: $(READY) ## the main job, from pictures to a verified search (about 10 minutes on two cores)
+demo: $(DEMO) ## the main job, from pictures to a verified search (minutes)
 	$(BIN)/samespace demo
 
 .PHONY: test
@@ -37,7 +51,7 @@ test-slow: $(READY) ## the end-to-end tests that take minutes
 TFLITE := .venv-tflite
 $(TFLITE)/.ready: pyproject.toml constraints-tflite.txt
 	test -x $(TFLITE)/bin/python || $(PYTHON) -m venv $(TFLITE)
-	$(TFLITE)/bin/pip --disable-pip-version-check -q install -c constraints-tflite.txt -e ".[tflite-runtime]" pytest
+	$(TFLITE)/bin/pip $(PIP_OPTIONS) install -c constraints-tflite.txt -e ".[tflite-runtime]" pytest
 	touch $@
 
 .PHONY: test-tflite-runtime
@@ -63,7 +77,7 @@ test-timm: $(TIMM)/.ready ## a backbone of timm through the exporter
 MILVUS := .venv-milvus
 $(MILVUS)/.ready: constraints-milvus.txt
 	test -x $(MILVUS)/bin/python || $(PYTHON) -m venv $(MILVUS)
-	$(MILVUS)/bin/pip --disable-pip-version-check -q install -r constraints-milvus.txt
+	$(MILVUS)/bin/pip $(PIP_OPTIONS) install -r constraints-milvus.txt
 	touch $@
 
 MILVUS_PORT ?= 19530
@@ -90,7 +104,7 @@ web: ## the scripts of the service's web page (needs node)
 
 CHROMIUM ?= /usr/bin/chromium
 .PHONY: test-web
-test-web: $(READY) ## the browser package, in real headless Chromium (needs node and Debian's chromium)
+test-web: $(READY) ## the browser package, in Chromium (needs node and Debian's chromium)
 	cd edge_runtime/web && npm ci --no-audit --no-fund && \
 		PYTHON=$(CURDIR)/$(BIN)/python CHROMIUM=$(CHROMIUM) npm test
 	$(MAKE) web
@@ -118,6 +132,10 @@ docs: $(READY) ## write the tables in docs/ from benchmarks/results/
 bench: $(READY) ## measure overhead and opening (minutes; writes benchmarks/results/)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.overhead
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.open
+
+.PHONY: nightly
+nightly: $(READY) ## the demo in full and .ci/run, in a clone; writes benchmarks/results/
+	$(BIN)/python -m benchmarks.nightly
 
 .PHONY: clean
 clean: ## remove what demo and tests left here; the .venv stays

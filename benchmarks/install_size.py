@@ -1,31 +1,37 @@
-"""How much does an edge-only environment take, and how long until the first vector?
+"""How much do a device's environment, the demo's and the tests' take, and how long until they work?
 
     python -m benchmarks.install_size
 
-Makes a fresh virtual environment per runtime (some minutes, from the package index), installs this
-package with the runtime's extra, and runs a small bundle in it.
+Makes a fresh virtual environment per runtime (from the package index), installs this package with
+the runtime's extra, and runs a small bundle in it. Then it clones the last commit, runs `make demo`
+there until that shows its first progress, and `make setup`. That takes ten minutes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks._result import write
 
 COLUMNS = {
-    "extra": 'what is installed: pip install "samespace[EXTRA]"',
-    "runtime": "what runs the bundle",
+    "extra": 'what is installed: pip install "samespace[EXTRA]"; demo and dev: by make, of a clone',
+    "runtime": "what runs the bundle; null where that is not measured",
     "mib": "added to an empty environment, numpy and Pillow included, MiB",
     "packages": "how many packages that is",
-    "import_ms": "import samespace_edge in a fresh process, median of 5, ms",
-    "first_vector_ms": "from starting Python to the first vector, median of 5, ms",
+    "install_s": "from nothing until it is installed, downloads included, s; dev: after the demo's",
+    "first_progress_s": "demo: from before 'git clone' to the first line of progress, s; else null",
+    "import_ms": "import samespace_edge in a fresh process, median of 5, ms; null: not measured",
+    "first_vector_ms": "from starting Python to the first vector, median of 5, ms; or null",
 }
 ROOT = Path(__file__).parent.parent
 # extra, runtime, constraints, file to run
@@ -60,7 +66,8 @@ def size(folder: Path) -> float:
 
 
 def median(command: list[str]) -> float:
-    runs = [subprocess.run(command, check=True, capture_output=True, text=True) for _ in range(6)]
+    how: dict[str, Any] = {"check": True, "capture_output": True, "text": True, "env": environ()}
+    runs = [subprocess.run(command, **how) for _ in range(6)]
     return statistics.median(float(run.stdout) for run in runs[1:])
 
 
@@ -68,27 +75,96 @@ def measure(
     folder: Path, extra: str, runtime: str, constraints: str, bundle: Path, file: str
 ) -> dict[str, Any]:
     environment = folder / extra
+    start = time.monotonic()
     subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
     python = str(environment / "bin" / "python")
-    packages = next((environment / "lib").glob("python*")) / "site-packages"
-    empty = size(packages)
-    pip = [python, "-m", "pip", "--disable-pip-version-check"]
-    install = [*pip, "install", "-q", "-c", str(ROOT / constraints), f"{ROOT}[{extra}]"]
-    subprocess.run(install, check=True)
-    added = size(packages) - empty
-    listed = subprocess.run([*pip, "list", "--format=json"], check=True, capture_output=True)
+    empty = size(packages_of(environment))
+    install = [python, "-m", "pip", *_PIP, "install", "-c", str(ROOT / constraints)]
+    subprocess.run([*install, f"{ROOT}[{extra}]"], check=True, env=environ())
+    seconds = time.monotonic() - start
     return {
         "extra": extra,
         "runtime": runtime,
-        "mib": added,
-        # Those that every environment has are not counted.
-        "packages": len([p for p in json.loads(listed.stdout) if p["name"] not in _GIVEN]),
+        "mib": size(packages_of(environment)) - empty,
+        "packages": count(environment),
+        "install_s": seconds,
+        "first_progress_s": None,
         "import_ms": median([python, "-c", _IMPORT]),
         "first_vector_ms": median([python, "-c", _STARTED, _FIRST, str(bundle), file]),
     }
 
 
+def measure_clone(folder: Path) -> list[dict[str, Any]]:
+    """What `make demo` installs in a clone of the last commit, and then `make setup`."""
+    empty = folder / "empty"
+    subprocess.run([sys.executable, "-m", "venv", str(empty)], check=True)
+    clone = folder / "clone"
+    made = clone / ".venv"
+    start = time.monotonic()
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
+    with subprocess.Popen(
+        ["make", "demo"],
+        cwd=clone,
+        env=environ(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout
+        installed = first = 0.0
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            if line.startswith(_DEMO):
+                installed = time.monotonic() - start
+            elif installed and line.endswith(" left\n"):
+                first = time.monotonic() - start
+                break
+        os.killpg(process.pid, signal.SIGINT)
+        process.stdout.read()
+    if not first:
+        raise RuntimeError("'make demo' ended without progress")
+    rows = [_of_clone("demo", made, empty, installed, first)]
+    start = time.monotonic()
+    subprocess.run(["make", "setup"], cwd=clone, env=environ(), check=True)
+    return [*rows, _of_clone("dev", made, empty, time.monotonic() - start, None)]
+
+
+def _of_clone(
+    extra: str, made: Path, empty: Path, seconds: float, first: float | None
+) -> dict[str, Any]:
+    return {
+        "extra": extra,
+        "runtime": None,
+        "mib": size(packages_of(made)) - size(packages_of(empty)),
+        "packages": count(made),
+        "install_s": seconds,
+        "first_progress_s": first,
+        "import_ms": None,
+        "first_vector_ms": None,
+    }
+
+
+def packages_of(environment: Path) -> Path:
+    return next((environment / "lib").glob("python*")) / "site-packages"
+
+
+def count(environment: Path) -> int:
+    """How many packages were installed; those that every environment has are not counted."""
+    list_ = [str(environment / "bin" / "python"), "-m", "pip", *_PIP, "list", "--format=json"]
+    found = subprocess.run(list_, check=True, capture_output=True, env=environ())
+    return len([p for p in json.loads(found.stdout) if p["name"] not in _GIVEN])
+
+
+def environ() -> dict[str, str]:
+    """Everything is downloaded, and this checkout's packages are not seen."""
+    return {k: v for k, v in os.environ.items() if k not in _OWN} | {"PIP_NO_CACHE_DIR": "1"}
+
+
 _GIVEN = {"pip", "setuptools", "wheel"}
+_PIP = ["--disable-pip-version-check", "-qq"]
+_OWN = ("PYTHONPATH", "VIRTUAL_ENV", "MAKEFLAGS", "MAKELEVEL")
+_DEMO = ".venv/bin/samespace demo"  # as make prints what it runs
 
 
 def main() -> None:
@@ -102,6 +178,7 @@ def main() -> None:
             measure(folder, extra, runtime, constraints, bundle, file)
             for extra, runtime, constraints, file in ENVIRONMENTS
         ]
+        rows += measure_clone(folder)
     write("install_size", COLUMNS, rows)
 
 

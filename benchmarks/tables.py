@@ -226,20 +226,35 @@ def resize_table(result: Result) -> str:
 
 
 def install_table(result: Result) -> str:
-    """What an edge-only environment takes."""
-    lines = [
-        [
-            f'`pip install "samespace[{r["extra"]}]"`',
-            r["runtime"],
-            f"{r['mib']:.0f}",
-            str(r["packages"]),
-            f"{r['import_ms']:.0f}",
-            f"{r['first_vector_ms']:.0f}",
-        ]
-        for r in result["rows"]
-    ]
-    header = ["environment", "runtime", "MiB", "packages", "import, ms", "first vector, ms"]
-    return markdown(header, lines) + where(result)
+    """What an environment takes."""
+    columns = {
+        "extra": "environment",
+        "runtime": "runtime",
+        "mib": "MiB",
+        "packages": "packages",
+        "install_s": "installing, s",
+        "import_ms": "import, ms",
+        "first_vector_ms": "first vector, ms",
+    }
+    by_make = {"demo": "`make demo`", "dev": "`make test`, after it"}
+    lines = []
+    for r in result["rows"]:
+        name = by_make.get(r["extra"], f'`pip install "samespace[{r["extra"]}]"`')
+        numbers = ["–" if r[c] is None else f"{r[c]:,.0f}" for c in list(columns)[2:]]
+        lines.append([name, r["runtime"] or "–", *numbers])
+    return markdown(list(columns.values()), lines) + where(result)
+
+
+def demo_install_text(result: Result) -> str:
+    """What the first command installs, and how soon it shows something."""
+    demo, dev = ({r["extra"]: r for r in result["rows"]}[name] for name in ("demo", "dev"))
+    more = dev["mib"] - demo["mib"]
+    return (
+        f"`make demo` installs {demo['mib']:,.0f} MiB into `.venv`, with torch for the CPU. It "
+        f"showed its first progress {demo['first_progress_s']:.0f} s after `git clone` began. "
+        f"`make test` adds {more:,.0f} MiB: converters, services, tools "
+        f"({dev['install_s'] / 60:.1f} minutes)." + where(result)
+    )
 
 
 def latency_table(result: Result) -> str:
@@ -307,6 +322,7 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "int8": int8_table,
     "resize": resize_table,
     "install_size": install_table,
+    "demo_install": demo_install_text,
     "latency": latency_table,
     "ratios": lambda r: ratios_table(r) + "\n\n" + " ".join(r["notes"]) + where(r),
     "losses": losses_table,
@@ -344,7 +360,7 @@ _RESULT_OF = (
     | dict.fromkeys(("alpha_beta", "weights", "sgd_rates"), "regressions")
     | dict.fromkeys(_OF_FINETUNING, "finetuning")
     | dict.fromkeys(SERVICE, "service")
-    | {"lifting": "upgrades", "sizing": "capacity"}
+    | {"lifting": "upgrades", "sizing": "capacity", "demo_install": "install_size"}
 )
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from samespace_edge._runtimes import INPUT, OUTPUT
 from samespace_export._calibration import Calibration, Ranges, measure_ranges
 from samespace_export._deployed import Deployed
+from samespace_export._operators import kept_operators
 from samespace_export._quiet import quiet
 from samespace_export._scales import weight_scales
 
@@ -33,7 +34,7 @@ def to_onnx(deployed: Deployed, height: int, width: int) -> bytes:
 
     # A batch of 1 would be taken for a constant.
     example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
-    with quiet():
+    with quiet(), kept_operators():
         program = torch.onnx.export(
             deployed,
             (example,),

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from samespace_cloud._distributed import _WholeBatchNorm, leads, own, synchronis
 from samespace_cloud.checkpoint import Checkpoint
 from samespace_cloud.students import CoTraining, Solo, Students
 from samespace_edge import ConfigError
+from tests.patience import PATIENCE, until
 
 SMALL = ["--backbone", "edge-xs", "--size", "32", "--canvas", "32", "--dim", "16"]
 QUICK = ["--epochs", "3", "--batch-size", "9", "--views", "2", "--json"]
@@ -42,7 +42,7 @@ def command(processes: int, *arguments: object) -> list[str]:
 
 def launch(processes: int, *arguments: object) -> subprocess.CompletedProcess[str]:
     start = command(processes, *arguments)
-    return subprocess.run(start, env=quiet(), capture_output=True, text=True, timeout=400)
+    return subprocess.run(start, env=quiet(), capture_output=True, text=True, timeout=PATIENCE)
 
 
 def made(folder: Path) -> torch.Tensor:
@@ -91,14 +91,15 @@ def test_stopped_the_same_command_goes_on_to_the_same_weights(
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert launch(2, *given, "--out", whole).returncode == 0
     log = parts / "log.jsonl"
+
+    def is_under_way() -> bool:
+        return log.exists() and log.read_text().count("\n") > 2
+
     with subprocess.Popen(command(2, *given, "--out", parts), env=quiet()) as process:
-        end = time.monotonic() + 300
-        while not (log.exists() and log.read_text().count("\n") > 2):
-            assert process.poll() is None
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        until(lambda: process.poll() is not None or is_under_way())
+        assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        assert process.wait(120) != 0
+        assert process.wait(PATIENCE) != 0
     assert (parts / "state.safetensors").exists(), "it was done before it was stopped"
     ran = launch(2, *given, "--out", parts)
     assert ran.returncode == 0, ran.stderr

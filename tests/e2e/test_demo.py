@@ -8,13 +8,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from samespace import Embedder, Gallery, Report
 from samespace_edge import check_bundle
+from tests.patience import until
 
 pytestmark = pytest.mark.slow
 
@@ -23,13 +23,13 @@ COMMAND = [sys.executable, "-c", "from samespace.cli import main; main()"]
 SMOKE = [*COMMAND, "demo", "--smoke", "--out", "demo-out"]
 
 
-def stopped_at(stage: str, how: signal.Signals, folder: Path) -> int:
-    """Start the demo, stop it once it says that it has come to `stage`; its exit code."""
+def stopped_at(stage: str, how: signal.Signals, folder: Path, there: str) -> int:
+    """Start the demo, stop it once it has come to `stage` and a file is there; its exit code."""
     with subprocess.Popen(SMOKE, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         for line in process.stderr:
             if line.startswith(stage):
-                time.sleep(0.5)
+                until((folder / "demo-out" / there).exists)
                 os.kill(process.pid, how)
                 break
         process.stderr.read()
@@ -39,9 +39,10 @@ def stopped_at(stage: str, how: signal.Signals, folder: Path) -> int:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo")
-    assert stopped_at("train cloud", signal.SIGINT, folder) == 130
-    assert (folder / "demo-out" / "runs" / "cloud" / "state.safetensors").exists()
-    assert stopped_at("export", signal.SIGKILL, folder) == -signal.SIGKILL
+    state = "runs/cloud/state.safetensors"
+    assert stopped_at("train cloud", signal.SIGINT, folder, state) == 130
+    assert (folder / "demo-out" / state).exists()
+    assert stopped_at("export", signal.SIGKILL, folder, "cloud.bundle") == -signal.SIGKILL
     done = subprocess.run(SMOKE, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "train cloud" not in done.stderr  # what was done is not done again

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from samespace_edge import Resize, decode
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 SNIPPETS = ROOT / "edge_runtime" / "snippets"
@@ -173,7 +174,7 @@ def compare(cases: list[Case], folder: Path) -> None:
 
 
 def run(*command: str | Path) -> None:
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, f"{command[0]}:\n{done.stdout}\n{done.stderr}"
 
 

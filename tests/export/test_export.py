@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from samespace_edge import Bundle, BundleFormatError, ConfigError, Embedder, Resize
 from samespace_export import count_cost, export_bundle, model_fingerprint
+from samespace_export._onnx import OPSET
+from samespace_export._operators import kept_operators
 from tests.conftest import Brightness, Colours, spec
 
 
@@ -114,3 +116,18 @@ def test_nothing_but_a_bundle_is_overwritten(tmp_path: Path) -> None:
     with pytest.raises(BundleFormatError, match="is not a bundle"):
         export_bundle(Brightness(), spec("a"), precious, overwrite=True)
     assert (precious / "thesis.txt").read_text() == "years of work"
+
+
+def test_the_table_of_operators_is_built_once_and_torch_is_left_as_it_was() -> None:
+    """If this fails with a new torch, exports are right, and slower: `_operators.py`."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    given = ONNXRegistry.__dict__["from_torchlib"]
+    with kept_operators():
+        kept = ONNXRegistry.from_torchlib(opset_version=OPSET)
+    with kept_operators():
+        assert ONNXRegistry.from_torchlib(opset_version=OPSET) is kept
+    with pytest.raises(ZeroDivisionError), kept_operators():
+        raise ZeroDivisionError
+    assert ONNXRegistry.__dict__["from_torchlib"] is given
+    assert ONNXRegistry.from_torchlib(opset_version=OPSET).functions.keys() == kept.functions.keys()

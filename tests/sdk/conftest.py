@@ -54,9 +54,10 @@ def service(
     path = make_gallery(folder / "shop")
     key = new_key(path, "all", "read", "write")
     options = ["--bundle", bundles["edge"], "--bundle", bundles["cloud"], "--rate", 0]
-    options += ["--max-body", 400_000, "--max-pixels", 1_000_000, "--body-timeout", 1]
-    options += ["--max-batch", 64, "--bundle", bundles["stranger"]]
+    options += ["--max-body", 400_000, "--max-pixels", 1_000_000, "--max-batch", 64]
+    options += ["--bundle", bundles["stranger"]]
     with serving(path, folder / "log", *options, key=key) as running:
+        running.is_measured()
         yield running
 
 

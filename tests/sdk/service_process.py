@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +18,15 @@ import psutil
 
 from samespace.service._config import KEYS_FILE
 from samespace.service._keys import add_key
+from tests.patience import PATIENCE, until
 from tests.ports import free_port
 
 COMMAND = [sys.executable, "-c", "from samespace.cli import main; main()"]
+
+
+def ask(method: str, url: str, **more: Any) -> httpx.Response:
+    """One request on a connection of its own. Reading certificates would take most of the time."""
+    return httpx.request(method, url, timeout=PATIENCE, verify=False, **more)
 
 
 @dataclass
@@ -40,7 +45,7 @@ class Running:
     def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
         more.setdefault("headers", {})
         more["headers"] = {**self.headers, **more["headers"]}
-        return httpx.request(method, self.url + path, timeout=30, **more)
+        return ask(method, self.url + path, **more)
 
     def lines(self) -> list[dict[str, Any]]:
         whole, _, _ = self.log.read_text().rpartition("\n")  # the last one may be half written
@@ -48,13 +53,19 @@ class Running:
 
     def line(self, request: str) -> dict[str, Any]:
         """The log's line of a request, which is written once it is answered."""
-        until = time.monotonic() + 30
-        while time.monotonic() < until:
-            for line in self.lines():
-                if line.get("id") == request:
-                    return line
-            time.sleep(0.02)
-        raise TimeoutError(f"no line of the request {request!r}")
+        return until(lambda: next((x for x in self.lines() if x.get("id") == request), None))
+
+    def is_measured(self) -> None:
+        """Wait for the first recall canary: what is written later cannot fall into it."""
+        until(lambda: any(line["event"] == "canary" for line in self.lines()))
+
+    def follows(self, key: str, is_known: bool = True) -> dict[str, str]:
+        """Wait until it knows a key that was made, or not any more; the key's headers."""
+        headers = {"authorization": f"Bearer {key}"}
+        until(
+            lambda: is_known != (self.ask("GET", "/v1/stats", headers=headers).status_code == 401)
+        )
+        return headers
 
     def workers(self) -> list[psutil.Process]:
         """The processes that serve, where there are several."""
@@ -62,7 +73,7 @@ class Running:
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        return self.process.wait(PATIENCE)
 
 
 def _serves(process: psutil.Process) -> bool:
@@ -82,16 +93,15 @@ def start(
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         process = subprocess.Popen(words, stderr=file, stdout=file, env=environment)
     made = Running(process, port, log, {"authorization": f"Bearer {key}"} if key else {})
-    ended = time.monotonic() + 60
-    while time.monotonic() < ended:
+
+    def answers() -> bool:
+        assert process.poll() is None, f"the service did not start: {log.read_text()}"
         with contextlib.suppress(httpx.TransportError):
-            if made.ask("GET", "/readyz").status_code == 200:
-                return made
-        if process.poll() is not None:
-            break
-        time.sleep(0.05)
-    process.kill()
-    raise AssertionError(f"the service did not start: {log.read_text()}")
+            return made.ask("GET", "/readyz").status_code == 200
+        return False
+
+    until(answers)
+    return made
 
 
 @contextlib.contextmanager
@@ -104,13 +114,13 @@ def serving(gallery: Path, log: Path, *options: object, **more: Any) -> Iterator
     finally:
         made.process.terminate()
         try:
-            made.process.wait(30)
+            made.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             made.process.kill()
             made.process.wait()
         for worker in [*workers]:
             with contextlib.suppress(psutil.NoSuchProcess):
-                worker.wait(10)
+                worker.wait(PATIENCE)
 
 
 def new_key(gallery: Path, name: str, *scopes: str) -> str:

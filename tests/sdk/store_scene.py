@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import textwrap
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import numpy as np
 
 from samespace import Gallery
 from tests.milvus_server import MilvusProcess
+from tests.patience import until
 
 DIM = 24
 WITH_MILVUS = os.environ.get("SAMESPACE_TEST_MILVUS") == "1"
@@ -137,14 +137,12 @@ class Milvus(Store):
         client = self.client()
         base = gallery._store.base  # type: ignore[attr-defined]
         client.flush(base)
-        until = time.monotonic() + 120
-        while time.monotonic() < until:
+
+        def is_indexed() -> bool:
             about = client.describe_index(base, "vector")
-            if about["total_rows"] == about["indexed_rows"] == len(gallery):
-                break
-            time.sleep(0.5)
-        else:
-            raise TimeoutError(f"Milvus has not indexed {base}: {about}")
+            return bool(about["total_rows"] == about["indexed_rows"] == len(gallery))
+
+        until(is_indexed, every=0.5)
         client.close()
 
     def crash(self, writer: subprocess.Popen[str]) -> None:

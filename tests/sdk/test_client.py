@@ -39,6 +39,7 @@ from samespace_edge import (
     ServiceUnreachableError,
     UnknownIdError,
 )
+from tests.patience import PATIENCE, until
 from tests.ports import free_port
 from tests.sdk.conftest import MakeGallery
 from tests.sdk.service_process import Running, new_key, serving, start
@@ -207,7 +208,7 @@ def _dot() -> Image.Image:
 def test_keys(service: Running, cloud: Embedder) -> None:
     path = Path(service.process.args[4])  # type: ignore[index]
     reader = new_key(path, "reader", "read")
-    time.sleep(1.1)  # within a second the service follows
+    service.follows(reader)
     x = vectors(1, seed=22)
     with Client(service.url, key=reader) as client:
         assert len(client.search(vectors=x, model=cloud, k=1)) == 1
@@ -257,6 +258,7 @@ class Misbehaving(http.server.ThreadingHTTPServer):
     def __init__(self, script: list[Any]) -> None:
         self.script = script
         self.asked: list[str] = []
+        self.over = threading.Event()
         super().__init__(("127.0.0.1", 0), _Handler)
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
@@ -272,7 +274,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             return
         if step == "keep silent":
-            time.sleep(3)
+            self.server.over.wait()
             return
         status, headers, body = step
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -296,6 +298,7 @@ def misbehaving(*script: Any) -> Iterator[Misbehaving]:
     try:
         yield server
     finally:
+        server.over.set()
         server.shutdown()
         thread.join()
         server.server_close()
@@ -385,13 +388,13 @@ def test_it_gives_up_in_the_end() -> None:
         ):
             client.upgrade_status()
         assert len(server.asked) == times
-    with (
-        misbehaving("keep silent") as server,
-        Client(server.url, timeout=0.5, retries=1) as client,
-        pytest.raises(ServiceUnreachableError, match="did not answer"),
-    ):
-        client.upgrade_status()
-    assert len(server.asked) == 2
+    with misbehaving("keep silent") as server:
+        with (
+            Client(server.url, timeout=0.5, retries=1) as client,
+            pytest.raises(ServiceUnreachableError, match="did not answer"),
+        ):
+            client.upgrade_status()
+        until(lambda: len(server.asked) == 2)  # it may read a request after the client has left
 
 
 def test_a_service_that_goes_away_and_comes_back(
@@ -418,19 +421,18 @@ def test_a_service_that_goes_away_and_comes_back(
         with pytest.raises(ServiceUnreachableError, match=r"Is the service running there\?"):
             hasty.stats()
         first = start(path, tmp_path / "log", "--rate", 0, port=port)
-        with Client(first.url, retries=14) as client:
+        with Client(first.url, retries=200) as client:  # for as long as the next one takes
             before = client.search(vectors=x[:2], model=cloud, k=3, payloads=False).ids
             thread = threading.Thread(target=write, args=(client,))
             thread.start()
-            while len(written) < 5:
-                time.sleep(0.01)
+            until(lambda: len(written) >= 5)
             first.process.kill()
             first.process.wait()
             with pytest.raises(ServiceUnreachableError):
                 hasty.stats()
             with serving(path, tmp_path / "log", "--rate", 0, port=port):
                 over.set()
-                thread.join(60)
+                thread.join(PATIENCE)
                 assert not failed
                 assert len(written) == 40
                 assert [r.id for r in client.get(written)] == written

@@ -12,7 +12,6 @@ import sys
 import tempfile
 import textwrap
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -353,13 +352,11 @@ def test_readers_go_on_while_a_writer_writes(
 ) -> None:
     with writer(path, bundles["cloud"]), Gallery.open(path) as gallery:
         sizes: list[int] = []
-        deadline = time.monotonic() + 60
-        while len(set(sizes)) < 5 and time.monotonic() < deadline:
+        while len(set(sizes)) < 5:
             result = gallery.search(vectors=vectors(3), model=cloud, k=1)
             assert result.ids[0] == ["i0"]
             sizes.append(len(gallery))
         assert sizes == sorted(sizes)
-        assert len(set(sizes)) >= 5
         assert all((size - 2000) % 50 == 0 for size in sizes)
 
 

@@ -26,6 +26,7 @@ import pytest
 
 from samespace import Embedder, Gallery
 from samespace.indexing import read_failures
+from tests.patience import PATIENCE
 from tests.sdk.indexing_scene import MISSING, holds_exactly, make_manifest
 
 PICTURES = 400
@@ -92,7 +93,7 @@ def test_killed_at_any_instant_every_picture_is_there_once(
             process.kill()
             if process.wait() == -signal.SIGKILL:
                 kills += 1
-        _, alive = psutil.wait_procs(left, timeout=20)
+        _, alive = psutil.wait_procs(left, timeout=PATIENCE)
         assert not alive, "a process outlives the one who started it"
         with Gallery.open(tmp_path / "gallery") as gallery:
             found = gallery.search(vectors=np.eye(model.dim)[:1], model=model, k=10**6).ids[0]
@@ -140,13 +141,13 @@ def test_ctrl_c_on_a_terminal_ends_cleanly_and_says_how_to_go_on(
     wait_for(tmp_path, process, 1)
     os.killpg(process.pid, signal.SIGINT)
     shown = b""
-    while select.select([ours], [], [], 60)[0]:
+    while select.select([ours], [], [], PATIENCE)[0]:
         try:
             shown += os.read(ours, 4096)
         except OSError:  # the terminal was closed
             break
     os.close(ours)
-    assert process.wait(60) == 130, shown
+    assert process.wait(PATIENCE) == 130, shown
     text = shown.decode()
     assert "the same command goes on" in text
     assert "Traceback" not in text

@@ -32,6 +32,7 @@ from samespace_edge import (
     SamespaceError,
 )
 from tests.milvus_server import MilvusProcess
+from tests.patience import PATIENCE
 from tests.ports import free_port
 from tests.sdk.store_scene import DIM, WITH_MILVUS, vectors
 
@@ -190,9 +191,9 @@ def test_the_command_line_takes_its_url(url: str, capsys: pytest.CaptureFixture[
 # when it is not there
 
 
-def until_it_answers(act: Any, seconds: float = 120.0) -> Any:
+def until_it_answers(act: Any) -> Any:
     """The first answer; meanwhile only `GalleryBusyError` may be raised."""
-    until = time.monotonic() + seconds
+    until = time.monotonic() + PATIENCE
     while True:
         try:
             return act()
@@ -234,12 +235,10 @@ def test_a_server_that_hangs_is_an_error_too(
     with Gallery.open(url, busy_timeout=0.5) as gallery:
         milvus.pause()  # for a few seconds: after 15 it would take itself for gone
         try:
-            began = time.monotonic()
             with pytest.raises(GalleryBusyError, match=r"within 0\.5 s"):
                 gallery.search(vectors=X[:1], model=cloud, k=1)
             with pytest.raises(GalleryBusyError, match="may be there or not"):
                 gallery.add(["late"], vectors=vectors(1), model=cloud, replace=True)
-            assert time.monotonic() - began < 60
         finally:
             milvus.go_on()
         assert until_it_answers(lambda: gallery.search(vectors=X[:1], model=cloud, k=1).ids) == [

@@ -6,7 +6,6 @@ import io
 import json
 import socket
 import struct
-import time
 import zlib
 from pathlib import Path
 
@@ -17,7 +16,9 @@ from PIL import Image
 
 from samespace import Dataset, Embedder, ModelIdentity
 from samespace.service._config import KEYS_FILE
-from tests.sdk.service_process import Running, new_key
+from tests.patience import PATIENCE
+from tests.sdk.conftest import MakeGallery
+from tests.sdk.service_process import Running, ask, new_key, serving
 from tests.sdk.test_gallery import DIM, vectors
 
 ADD = "/v1/items/vectors"
@@ -165,8 +166,8 @@ def test_it_tells_of_itself(service: Running, cloud: Embedder, edge: Embedder) -
     assert models[1]["certificate"]["query"] == edge.identity.to_json()
     assert all(m["runs_here"] for m in models)
     assert service.ask("GET", "/v1/upgrade").json() == {"upgrade": None}
-    assert httpx.get(f"{service.url}/healthz").json() == {"status": "ok"}
-    assert httpx.get(f"{service.url}/openapi.json").json()["info"]["title"] == "samespace"
+    assert ask("GET", f"{service.url}/healthz").json() == {"status": "ok"}
+    assert ask("GET", f"{service.url}/openapi.json").json()["info"]["title"] == "samespace"
     text = service.ask("GET", "/metrics").text
     for word in (
         'samespace_requests_total{method="GET",route="/v1/stats",status="200"}',
@@ -185,13 +186,13 @@ def test_only_who_may_is_served(service: Running, cloud: Embedder) -> None:
     bare = {"json": {"vectors": [[1.0] * DIM]}, "params": maker(cloud)}
     for shown in (None, "Bearer", "Bearer sks_x_y", "Basic abc", "Bearer " + "é" * 40):
         headers = {} if shown is None else {"authorization": shown.encode("utf-8")}
-        answer = httpx.post(service.url + SEARCH, headers=headers, **bare)
+        answer = ask("POST", service.url + SEARCH, headers=headers, **bare)
         refused(answer, 401, "no-key", "Authorization: Bearer KEY")
         assert answer.headers["www-authenticate"] == "Bearer"
     real = service.headers["authorization"]
     wrong = {"authorization": real[:-1] + ("a" if real[-1] != "a" else "b")}
-    refused(httpx.get(f"{service.url}/v1/stats", headers=wrong), 401, "no-key")
-    refused(httpx.get(f"{service.url}/metrics"), 401, "no-key")
+    refused(ask("GET", f"{service.url}/v1/stats", headers=wrong), 401, "no-key")
+    refused(ask("GET", f"{service.url}/metrics"), 401, "no-key")
     well(service)
 
 
@@ -200,7 +201,8 @@ def test_scopes(service: Running, cloud: Embedder) -> None:
     gallery = Path(service.process.args[4])  # type: ignore[index]
     file = gallery / KEYS_FILE
     scopes = {"read": new_key(gallery, "phone"), "write": new_key(gallery, "till", "write")}
-    time.sleep(1.1)  # within a second the service follows
+    for key in scopes.values():
+        service.follows(key)
     x = vectors(1, seed=3)
     calls = {
         "read": ("POST", SEARCH, {"params": maker(cloud), "json": {"vectors": x.tolist()}}),
@@ -370,22 +372,23 @@ def test_a_body_is_stopped_at_its_size(service: Running) -> None:
     well(service)
 
 
-def test_a_slow_body_is_cut_off(service: Running) -> None:
+def test_a_slow_body_is_cut_off(make_gallery: MakeGallery, tmp_path: Path) -> None:
     head = (
         "POST /v1/search/pictures HTTP/1.1\r\nhost: localhost\r\ncontent-type: image/png\r\n"
-        f"authorization: {service.headers['authorization']}\r\ncontent-length: 1000\r\n\r\n"
+        "content-length: 1000\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", service.port)) as slow:
-        slow.settimeout(10)
-        started = time.monotonic()
-        slow.sendall(head.encode() + b"x")
-        answer = b""
-        while part := slow.recv(65536):
-            answer += part
-    assert answer.startswith(b"HTTP/1.1 408")
-    assert b'"reason":"slow-body"' in answer
-    assert time.monotonic() - started < 5
-    well(service)
+    options = ["--body-timeout", 0.2]
+    with serving(make_gallery(tmp_path / "shop"), tmp_path / "log", *options) as service:
+        with socket.create_connection(("127.0.0.1", service.port)) as slow:
+            slow.settimeout(PATIENCE)
+            slow.sendall(head.encode() + b"x")
+            answer = b""
+            while part := slow.recv(65536):
+                answer += part
+        assert answer.startswith(b"HTTP/1.1 408")
+        assert b'"reason":"slow-body"' in answer
+        assert b"within 0.2 s" in answer
+        well(service)
 
 
 def test_the_log_has_a_line_for_every_request(service: Running, cloud: Embedder) -> None:

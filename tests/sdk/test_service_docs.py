@@ -21,6 +21,7 @@ from samespace.cli.serve import run
 from samespace.service import ServiceConfig
 from samespace.service._config import KEYS_FILE
 from samespace.service._keys import add_key, read_keys
+from tests.patience import PATIENCE
 from tests.sdk.conftest import MakeGallery
 from tests.sdk.service_process import Running, serving
 
@@ -76,7 +77,7 @@ def done(command: list[str], scene: Path, served: Running | None = None) -> str:
         env={**os.environ, "PATH": path, **more},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert run.returncode == 0, run.stderr
     return run.stdout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from samespace.gallery._milvus import remove
 from samespace.service._keys import add_key
 from samespace_edge import GalleryBusyError, NotCertifiedError, SamespaceError
 from tests.milvus_server import MilvusProcess
+from tests.patience import until
 from tests.sdk.service_process import Running, serving
 from tests.sdk.store_scene import WITH_MILVUS, vectors
 from tests.sdk.test_service import ADD, maker, refused
@@ -83,14 +83,11 @@ def test_it_answers_as_from_a_folder(
 
 
 def test_its_health_is_measured_without_fetching_everything(service: Running) -> None:
-    ended = time.monotonic() + 30
-    while time.monotonic() < ended:
+    def measured() -> str:
         text = service.ask("GET", "/metrics").text
-        if "samespace_recall_canary 1.0" in text:
-            break
-        time.sleep(0.5)
-    assert "samespace_recall_canary 1.0" in text
-    assert "samespace_items 40.0" in text
+        return text if "samespace_recall_canary 1.0" in text else ""
+
+    assert "samespace_items 40.0" in until(measured, every=0.5)
 
 
 def test_a_killed_milvus_loses_nothing_and_the_service_lives_on(
@@ -112,19 +109,17 @@ def test_a_killed_milvus_loses_nothing_and_the_service_lives_on(
             refused(service.ask("GET", "/readyz"), 503, "not-ready")
         finally:
             milvus.start()
-        count = len(writers.acknowledged)
-        ended = time.monotonic() + 180
-        while len(writers.acknowledged) < count + 10 and time.monotonic() < ended:
-            time.sleep(0.2)
-        assert len(writers.acknowledged) >= count + 10, "it goes on by itself"
+        writers.wait_for(len(writers.acknowledged) + 10)  # it goes on by itself
     finally:
         acknowledged = writers.stop()
     ids = sorted(acknowledged)
-    found: dict[str, tuple[np.ndarray, object]] = {}
-    while time.monotonic() < ended and len(found) < len(ids):
+
+    def stored() -> dict[str, tuple[np.ndarray, object]]:
         with contextlib.suppress(GalleryBusyError):
-            found = {r.id: (r.vector, r.payload) for r in _in_parts(client, ids)}
-    all_there(found, acknowledged)
+            return {r.id: (r.vector, r.payload) for r in _in_parts(client, ids)}
+        return {}
+
+    all_there(until(stored), acknowledged)
     assert {p.pid for p in service.workers()} == before
     assert service.ask("GET", "/readyz").status_code == 200
 

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from samespace import Embedder
 from samespace.cli._root import root
 from tests.sdk.conftest import MakeGallery
-from tests.sdk.service_process import Running, new_key, serving
+from tests.sdk.service_process import Running, ask, new_key, serving
 from tests.sdk.test_gallery import vectors
 from tests.sdk.test_service import ADD, SEARCH, body, maker, refused
 
@@ -83,4 +83,4 @@ def test_a_damaged_gallery_is_replaced_by_its_backup_and_the_keys_stay(
     shutil.copy(tmp_path / "shop-damaged" / "service-keys.json", shop)
     with serving(shop, tmp_path / "log2", "--rate", 0, key=key) as service:
         assert search(service, cloud, 0).json()["results"][0][0]["id"] == "n0"
-        refused(httpx.get(f"{service.url}/v1/stats"), 401, "no-key")
+        refused(ask("GET", f"{service.url}/v1/stats"), 401, "no-key")

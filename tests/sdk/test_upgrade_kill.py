@@ -11,7 +11,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +20,11 @@ import pytest
 
 from samespace import Dataset, Embedder, Gallery
 from samespace.verification import verify, write_certificates
+from tests.patience import until
 from tests.sdk.test_gallery import DIM
 
 AT_ONCE = 20
+MOST_ACTS = 40
 
 WORKER = """
     import random, sys
@@ -109,31 +110,39 @@ def test_nothing_acknowledged_is_lost_or_doubled(
     known = Known()
     chance = random.Random(0)
     for round_ in range(request.config.getoption("--kill-rounds")):
-        worked(path, old, new, round_, chance.uniform(0.02, 1.0), known)
+        worked(path, old, new, round_, chance.randint(1, MOST_ACTS), chance.uniform(0, 0.05), known)
         looked_through(path, old, known)
     assert known.acts >= {"added", "ran", "committed", "rolled", "discarded"}
 
 
-def worked(path: Path, old: Path, new: Path, seed: int, seconds: float, known: Known) -> None:
-    """Let a process work for a while, search meanwhile, and kill it."""
+def worked(
+    path: Path, old: Path, new: Path, seed: int, acts: int, seconds: float, known: Known
+) -> None:
+    """Let a process do so many acts, search meanwhile, and kill it some seconds later."""
     command = [sys.executable, "-c", textwrap.dedent(WORKER), str(path), str(old), str(new)]
+    lines: list[str] = []
     with subprocess.Popen([*command, str(seed)], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        first = process.stdout.readline()
-        timer = threading.Timer(seconds, process.kill)
-        timer.start()
-        ended = time.monotonic() + seconds
+
+        def listen() -> None:
+            assert process.stdout
+            for line in process.stdout:
+                lines.append(line)
+                if len(lines) == acts:
+                    threading.Timer(seconds, process.kill).start()
+
+        listener = threading.Thread(target=listen)
+        listener.start()
+        until(lambda: lines)
         model = Embedder(old)
         with Gallery.open(path) as gallery:
-            while time.monotonic() < ended:
+            while process.poll() is None:
                 ids = gallery.search(vectors=vector("q", "cloud")[None], model=model, k=10**6).ids[
                     0
                 ]
                 assert len(ids) == len(set(ids)), "an item was searched twice"
                 assert known.ids <= set(ids), "an acknowledged item was not searched"
-        lines = [first, *process.stdout]
         assert process.wait() == -signal.SIGKILL
-        timer.join()
+        listener.join()
     known.said = [line.split() for line in lines if line.endswith("\n")]
     known.acts |= {words[0] for words in known.said}
     for words in known.said:

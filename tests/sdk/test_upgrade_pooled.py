@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from samespace import Embedder, Gallery
 from samespace.cli._root import root
 from samespace.indexing import PooledPictures, index_pictures, noted_sources
 from samespace_edge import ConfigError
+from tests.patience import until
 from tests.sdk.indexing_scene import holds_exactly, make_manifest
 
 COUNT = 40
@@ -125,14 +126,23 @@ def test_killed_the_same_command_goes_on(
     words = ["upgrade", "run", *where, "--sources", str(tmp_path / "shop"), "--workers", "2"]
     code = "from samespace.cli import main; main()"
     command = [sys.executable, "-c", code, *words, "--json"]
+    # A pipe that nobody writes to: there the run waits for its end, and does not come to its own.
+    held = tmp_path / "shop" / "photos" / "00009.png"
+    held.rename(tmp_path / "aside.png")
+    os.mkfifo(held)
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         with Gallery.open(tmp_path / "gallery") as watched:
-            end = time.monotonic() + 60
-            while (found := watched.upgrade.status()) is None or found.done < 3:
-                assert process.poll() is None
-                assert time.monotonic() < end
+
+            def is_under_way() -> bool:
+                found = watched.upgrade.status()
+                return found is not None and found.done >= 3
+
+            until(lambda: process.poll() is not None or is_under_way())
+            assert process.poll() is None
         process.kill()
         assert process.wait() == -signal.SIGKILL
+    os.close(os.open(held, os.O_RDWR))  # whoever waits for it goes on
+    (tmp_path / "aside.png").rename(held)
     with Gallery.open(tmp_path / "gallery") as opened:
         status = opened.upgrade.status()
         assert status is not None

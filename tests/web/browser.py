@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from samespace.service._page import WEB
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
@@ -47,7 +48,7 @@ def visit(what: str, *steps: Callable[[Seen], object], **given: Any) -> Seen:
             step(json.loads(line))
             process.stdin.write("go on\n")
             process.stdin.flush()
-        out, problems = process.communicate(timeout=180)
+        out, problems = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, problems
     found: Seen = json.loads(out)
     return found

@@ -23,6 +23,7 @@ export async function open({ screen = "desk", ...more }) {
   });
   const context = await browser.newContext({ ...SCREENS[screen], ...more });
   const page = await context.newPage();
+  page.setDefaultTimeout(0); // on a slow machine all takes longer; Python's side ends what hangs
   const errors = [];
   const asked = [];
   page.on("pageerror", (error) => errors.push(String(error)));

@@ -15,6 +15,7 @@ from samespace import Embedder, Gallery
 from samespace.service import ServiceConfig, _page
 from samespace.service._page import WEB, check_page
 from samespace_edge import Bundle, ConfigError
+from tests.patience import PATIENCE
 from tests.sdk.service_process import serving
 from tests.web.browser import ROOT
 from tests.web.conftest import Place
@@ -100,7 +101,7 @@ def test_the_wheel_carries_the_page(tmp_path: Path) -> None:
         str(tmp_path),
         str(ROOT),
     ]
-    subprocess.run(words, check=True, capture_output=True, timeout=300)
+    subprocess.run(words, check=True, capture_output=True, timeout=PATIENCE)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as content:
         names = set(content.namelist())
