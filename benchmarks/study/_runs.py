@@ -18,10 +18,10 @@ from samespace_cloud.backbones import macs
 from samespace_cloud.checkpoint import Checkpoint
 from samespace_cloud.config import TrainConfig
 from samespace_cloud.demo import canvas_for
+from samespace_cloud.frozen_network import embed_pictures
 from samespace_cloud.model import EmbeddingModel, ModelConfig
 from samespace_cloud.pictures import decoded
 from samespace_cloud.training import train_cloud, train_edge
-from samespace_cloud.views import embed_pictures
 
 Vectors = NDArray[np.float32]
 

@@ -17,6 +17,7 @@ from benchmarks.study._settings import best_config, edge_config
 from samespace_cloud.backbones import scaled_to
 from samespace_cloud.checkpoint import Checkpoint
 from samespace_cloud.config import TrainConfig
+from samespace_cloud.frozen_network import embed_pictures
 from samespace_cloud.material import Material, read_material
 from samespace_cloud.model import ModelConfig
 from samespace_cloud.nas.config import SPACES, NasConfig
@@ -24,7 +25,6 @@ from samespace_cloud.nas.evolution import Budget, Candidate, SearchResult
 from samespace_cloud.nas.score import kendall_tau
 from samespace_cloud.nas.search import search_architecture
 from samespace_cloud.training import train_edge
-from samespace_cloud.views import embed_pictures
 
 SUBNETWORKS = 20
 """Trained alone, to compare with what the supernet says of them."""

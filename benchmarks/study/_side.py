@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from samespace import Dataset, Item
+from samespace_cloud.frozen_network import features
 from samespace_cloud.model import EmbeddingModel, ModelConfig
 from samespace_cloud.pictures import decoded
 from samespace_cloud.pretrained import load_pretrained
-from samespace_cloud.views import features
 
 Vectors = NDArray[np.float32]
 

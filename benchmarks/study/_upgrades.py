@@ -17,12 +17,12 @@ from samespace import Dataset, metrics
 from samespace.adapters import fit_adapter
 from samespace_cloud.checkpoint import Checkpoint
 from samespace_cloud.config import TrainConfig
+from samespace_cloud.frozen_network import embed_pictures
 from samespace_cloud.model import EmbeddingModel, ModelConfig
 from samespace_cloud.pictures import decoded
 from samespace_cloud.recipes import demo_recipe
 from samespace_cloud.training import train_cloud
 from samespace_cloud.upgrade import train_upgrade
-from samespace_cloud.views import embed_pictures
 from samespace_edge import Adapter
 
 Vectors = NDArray[np.float32]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from samespace_cloud._distributed import leads
+from samespace_cloud.frozen_network import FrozenNetwork
 from samespace_cloud.model import EmbeddingModel, ModelConfig
 from samespace_edge import Bundle, CheckpointError, ConfigError, Fingerprint
 from samespace_export import ExportSpec, model_fingerprint, torch_embedder
@@ -37,6 +38,7 @@ class Checkpoint:
         metrics: what the training measured on its validation labels.
         card: how it was made, for people.
         shorter: spaces that its first so many coordinates live in, by their number; see `prefix`.
+        frozen: its backbone as it just ran, for a teacher; never stored.
     """
 
     model: EmbeddingModel
@@ -47,6 +49,7 @@ class Checkpoint:
     metrics: Mapping[str, float] = field(default_factory=dict)
     card: Mapping[str, Any] = field(default_factory=dict)
     shorter: Mapping[int, Fingerprint] = field(default_factory=dict)
+    frozen: FrozenNetwork | None = field(default=None, init=False, repr=False, compare=False)
 
     def export_spec(self, name: str) -> ExportSpec:
         """What the exporter has to know beside the module."""

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samespace_cloud.closed_form import class_centres, fit_lda, fit_ridge
 from samespace_cloud.config import TrainConfig
+from samespace_cloud.frozen_network import FrozenNetwork, features, frozen, unit_vectors
 from samespace_cloud.material import Material, Progress
 from samespace_cloud.model import EmbeddingModel
 from samespace_cloud.students import Solo
 from samespace_cloud.trainer import best_device
-from samespace_cloud.views import Views, features, resized
+from samespace_cloud.views import Views
 
 _HEAD_VIEWS = 3
 
@@ -24,13 +26,20 @@ def start_classifier(students: Solo, views: Views, material: Material) -> None:
     """A classifier starts at its labels' centres: from anywhere else the first steps would tear
     up what the backbone knows already."""
     model = students.model("model")
-    device = torch.device("cpu")
     inputs = views.inputs[model.config.input_size][0]
-    vectors = F.normalize(model.embed(features(model, inputs, device)))
+    vectors = unit_vectors(model, features(model, inputs, best_device()))
     for loss in students.losses:
         weight = getattr(loss, "classifier", None)
         if isinstance(weight, nn.Parameter):
             weight.copy_(class_centres(vectors, material.labels, len(material.names)))
+
+
+class Refitted(NamedTuple):
+    """A model with its new head, unit vectors (N, D) of the train pictures, and its backbone."""
+
+    model: EmbeddingModel
+    vectors: Tensor
+    network: FrozenNetwork
 
 
 @torch.no_grad()
@@ -41,13 +50,16 @@ def refit(
     size: int,
     progress: Progress,
     prior: float = 0.0,
-) -> EmbeddingModel:
-    """The same backbone at another input size, with a discriminant head."""
-    sized = EmbeddingModel(replace(config.model, input_size=size))
+    cache: Path | None = None,
+) -> Refitted:
+    """Give the same backbone, at another input size, a discriminant head.
+
+    Args:
+        cache: see `FrozenNetwork`.
+    """
+    sized = EmbeddingModel(replace(config.model, input_size=size)).eval()
     sized.load_state_dict(model.state_dict())
-    device = best_device()
-    sized.to(device)
-    sized.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = frozen(sized, best_device(), cache)
     count = min(_HEAD_VIEWS, config.views)
     views = Views(material.pictures, config.augmentation, [size], count, config.seed)
     found: list[Tensor] = []
@@ -56,15 +68,16 @@ def refit(
         start = 0
         while start < len(views):
             made = views.make(number, start)
-            found.append(features(sized, resized(made, size), device))
+            found.append(network.features(made, total))
             start += len(made)
             progress("fit the head", number * len(views) + start, total)
     labels = material.labels.repeat(count)
     weight, bias = fit_lda(torch.cat(found), labels, config.model.dim, prior=prior)
-    sized.cpu()
     sized.embed.weight.copy_(weight)
     sized.embed.bias.copy_(bias)
-    return sized.eval()
+    # View 0 is the picture as it is.
+    vectors = unit_vectors(sized, torch.cat(found)[: len(views)])
+    return Refitted(sized, vectors, network)
 
 
 @torch.no_grad()
@@ -77,7 +90,7 @@ def start_head(model: EmbeddingModel, views: Views, targets: Tensor | None = Non
     """
     count = min(2, views.plain)
     inputs = views.inputs[model.config.input_size]
-    x = torch.cat([features(model, inputs[v], torch.device("cpu")) for v in range(count)])
+    x = features(model, inputs[:count].flatten(0, 1), best_device())
     if targets is None:
         assert views.taught is not None
         y = views.taught[:count].flatten(0, 1)

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from samespace import Dataset, Item, metrics
 from samespace_cloud.config import TrainConfig
+from samespace_cloud.frozen_network import embed_pictures
 from samespace_cloud.model import EmbeddingModel
 from samespace_cloud.pictures import Holdout, decoded, hold_out, hold_out_labels
-from samespace_cloud.views import device_of, embed_pictures
+from samespace_cloud.views import device_of
 from samespace_edge import ConfigError, Resize
 
 _CACHE = "decoded"

@@ -19,9 +19,9 @@ from torch import Tensor
 from samespace import Item
 from samespace_cloud.checkpoint import Checkpoint, clone
 from samespace_cloud.closed_form import class_centres
+from samespace_cloud.frozen_network import frozen, unit_vectors
 from samespace_cloud.model import EmbeddingModel
 from samespace_cloud.trainer import best_device
-from samespace_cloud.views import embed_views, resized
 from samespace_edge import (
     Bundle,
     BundleFormatError,
@@ -75,12 +75,19 @@ class Teacher:
 
         Args:
             views: uint8 (B, 3, S, S).
-            rows: the pictures' places among those that `about_to_teach` was told of.
+            rows: the pictures' places among those that `about_to_teach` was given.
         """
         raise NotImplementedError(f"{type(self).__name__} gives no vectors")
 
-    def about_to_teach(self, items: Sequence[Item]) -> None:
-        """Is told which pictures it will be asked for; raises `DataError` for unknown ones."""
+    def about_to_teach(
+        self, items: Sequence[Item], views: int = 1, cache: Path | None = None
+    ) -> None:
+        """Prepare for these pictures; raises `DataError` for unknown ones.
+
+        Args:
+            views: how many views of each will be asked for.
+            cache: a folder for what the next training with this teacher needs again.
+        """
 
     def vectors_of(self, items: Sequence[Item], pictures: NDArray[np.uint8]) -> Tensor:
         """Unit vectors (N, D) of unchanged pictures, uint8 (N, S, S, 3)."""
@@ -114,14 +121,20 @@ class CheckpointTeacher(Teacher):
             checkpoint.model,
             fingerprint,
         )
-        self._device = best_device()
-        self._network = clone(checkpoint.model).to(self._device).eval()
-        self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = checkpoint.frozen or frozen(checkpoint.model, best_device())
+        self._head = clone(checkpoint.model)
+        self._of: int | None = None
+
+    def about_to_teach(
+        self, items: Sequence[Item], views: int = 1, cache: Path | None = None
+    ) -> None:
+        """See `Teacher.about_to_teach`."""
+        self._of = len(items) * views
+        self._network.cache = cache or self._network.cache
 
     def vectors(self, views: Tensor, rows: slice) -> Tensor:
-        """See `Teacher.vectors`; bfloat16 inside, to be quick."""
-        seen = resized(views, self._network.config.input_size)
-        return embed_views(self._network, seen, self._device)
+        """See `Teacher.vectors`."""
+        return unit_vectors(self._head, self._network.features(views, self._of))
 
 
 class BundleTeacher(Teacher):
@@ -199,7 +212,9 @@ class VectorTeacher(Teacher):
         """See `Teacher.key`."""
         return self._digest
 
-    def about_to_teach(self, items: Sequence[Item]) -> None:
+    def about_to_teach(
+        self, items: Sequence[Item], views: int = 1, cache: Path | None = None
+    ) -> None:
         """See `Teacher.about_to_teach`."""
         if lost := [i.path for i in items if i.path not in self._of]:
             raise DataError(

@@ -141,12 +141,12 @@ class _Maker:
         self, items: Sequence[Item], pictures: NDArray[np.uint8], count: int, mixed: int = 0
     ) -> Views:
         config = self.config
-        self.teacher.about_to_teach(items)
+        cache = self.folder.parent / VIEWS
+        self.teacher.about_to_teach(items, count, cache)
         views = Views(
             pictures, config.augmentation, self.sides, count, config.augmentation_seed, mixed
         )
         title = "views of the cloud model"
-        cache = self.folder.parent / VIEWS
         views.prepare(lambda done, total: self.progress(title, done, total), self.teacher, cache)
         assert views.taught is not None
         if config.teacher_view == "clean":

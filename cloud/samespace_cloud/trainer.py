@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from samespace_cloud._depthwise import quicken
 from samespace_cloud._distributed import (
     any_of,
     average_gradients,
@@ -29,6 +30,7 @@ from samespace_cloud._distributed import (
 from samespace_cloud.checkpoint import read_tensors, write_tensors
 from samespace_cloud.config import TrainConfig
 from samespace_cloud.optimizers import CLIP, Optimizer, new_optimizer
+from samespace_cloud.processor import LOG, is_bf16_fast, kept_memory, processor_class
 from samespace_cloud.students import Students
 from samespace_cloud.views import JoinedViews, Views
 from samespace_edge import CheckpointError, ConfigError, canonical_json
@@ -87,6 +89,7 @@ class Trainer:
         share(self.students)
         self.average = copy.deepcopy(self.students).eval().requires_grad_(False)
         synchronise(self.students)
+        quicken(self.students)
         self._views = views
         self._labels = labels
         self._config = config
@@ -117,7 +120,8 @@ class Trainer:
         else:
             progress = _silent
         self._resume()
-        with _interruptible() as interrupted:
+        self._say_precision()
+        with kept_memory(), _interruptible() as interrupted:
             last_save = time.monotonic()
             while self._step < self._total and not self._exhausted():
                 epoch = self._step // self._steps_per_epoch
@@ -141,6 +145,17 @@ class Trainer:
             return
         (self._folder / _STATE).unlink(missing_ok=True)
         (self._folder / _BEST).unlink(missing_ok=True)
+
+    def _say_precision(self) -> None:
+        precision, kind = self._config.precision, processor_class(self._device)
+        LOG.info("%s: %s on %s", self._title, precision, kind)
+        if precision == "bf16" and not is_bf16_fast(self._device):
+            LOG.warning(
+                "%s runs in bf16, as its settings say, on a processor without instructions for "
+                "it (%s): expect it to take about ten times as long as in fp32",
+                self._title,
+                kind,
+            )
 
     def _exhausted(self) -> bool:
         return 0 < self._config.patience <= self._waited

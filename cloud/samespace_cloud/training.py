@@ -15,23 +15,19 @@ from samespace_cloud.card import card_of
 from samespace_cloud.checkpoint import Checkpoint
 from samespace_cloud.closed_form import class_centres
 from samespace_cloud.config import TrainConfig
+from samespace_cloud.frozen_network import FrozenNetwork, embed_pictures
 from samespace_cloud.heads import refit, start_classifier, start_head
 from samespace_cloud.losses import LOSSES, LossContext
 from samespace_cloud.material import Material, Progress, homogeneous, read_material
 from samespace_cloud.model import EmbeddingModel
+from samespace_cloud.processor import kept_memory
 from samespace_cloud.quantized import Int8Student, equalise, fold
 from samespace_cloud.start import new_model, started
 from samespace_cloud.students import CoTraining, Solo, Students
 from samespace_cloud.teacher import Teacher, teacher_of
-from samespace_cloud.teaching import prepare_teaching
-from samespace_cloud.trainer import Trainer, Validate
-from samespace_cloud.views import (
-    Views,
-    device_of,
-    embed_pictures,
-    normalised,
-    resized,
-)
+from samespace_cloud.teaching import VIEWS, prepare_teaching
+from samespace_cloud.trainer import Trainer, Validate, best_device
+from samespace_cloud.views import Views, device_of, normalised, resized
 from samespace_edge import ConfigError
 
 
@@ -39,6 +35,7 @@ def _silent(stage: str, done: int, total: int) -> None:
     return None
 
 
+@kept_memory()
 def train_cloud(
     dataset: Dataset,
     config: TrainConfig,
@@ -90,14 +87,19 @@ def train_cloud(
     assert isinstance(kept, Solo)
     trained = kept.model("model")
     trained_metrics = trainer.metrics
+    network: FrozenNetwork | None = None
     if lda_head:
         size = deploy_size or config.model.input_size
-        trained = refit(trained, material, config, size, progress, lda_prior)
+        cache = folder.parent / VIEWS
+        trained, vectors, network = refit(
+            trained, material, config, size, progress, lda_prior, cache
+        )
         if len(material.holdout.queries):
             trained_metrics = homogeneous(trained, material)
     classifier = kept.classifier()
     if classifier is None or lda_head:
-        vectors = embed_pictures(trained, material.pictures, torch.device("cpu"))
+        if network is None:
+            vectors = embed_pictures(trained, material.pictures, best_device())
         classifier = class_centres(vectors, material.labels, len(material.names))
     checkpoint = Checkpoint(
         model=trained,
@@ -107,11 +109,13 @@ def train_cloud(
         metrics=trained_metrics,
         card=card_of(config, material, {"head": "discriminant" if lda_head else "trained"}),
     )
+    checkpoint.frozen = network
     checkpoint.save(folder)
     trainer.finish()
     return checkpoint
 
 
+@kept_memory()
 def train_edge(
     dataset: Dataset,
     config: TrainConfig,
@@ -229,6 +233,7 @@ def _sample(material: Material, model: EmbeddingModel, count: int = 512) -> Tens
     return normalised(resized(pictures.permute(0, 3, 1, 2), size), model, torch.device("cpu"))
 
 
+@kept_memory()
 def train_together(
     dataset: Dataset,
     config: TrainConfig,

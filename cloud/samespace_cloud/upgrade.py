@@ -15,19 +15,22 @@ from samespace_cloud.checkpoint import Checkpoint
 from samespace_cloud.closed_form import class_centres
 from samespace_cloud.config import TrainConfig
 from samespace_cloud.frozen import Rows, frozen_rows
+from samespace_cloud.frozen_network import embed_pictures
 from samespace_cloud.heads import start_classifier, start_head
 from samespace_cloud.losses import LossContext, loss_class
 from samespace_cloud.material import Progress, read_material
 from samespace_cloud.model import EmbeddingModel
+from samespace_cloud.processor import kept_memory
 from samespace_cloud.start import new_model
 from samespace_cloud.students import Students, Successor, of_its_own
 from samespace_cloud.teacher import Teacher, teacher_of
 from samespace_cloud.teaching import Teaching, prepare_teaching
 from samespace_cloud.trainer import Trainer, best_device
-from samespace_cloud.views import Views, device_of, embed_pictures
+from samespace_cloud.views import Views, device_of
 from samespace_edge import ConfigError
 
 
+@kept_memory()
 def train_upgrade(
     dataset: Dataset,
     config: TrainConfig,
@@ -104,7 +107,7 @@ def train_upgrade(
     trained = kept.finished()
     classifier = kept.classifier()
     if classifier is None:
-        vectors = embed_pictures(trained, material.pictures, torch.device("cpu"))
+        vectors = embed_pictures(trained, material.pictures, best_device())
         classifier = class_centres(vectors, material.labels, len(material.names))
     wider = config.model.dim > teacher.dim
     notes = {

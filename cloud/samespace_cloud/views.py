@@ -311,39 +311,3 @@ def normalised(images: Tensor, model: EmbeddingModel, device: torch.device) -> T
     std = torch.tensor(config.std, device=device).view(1, 3, 1, 1)
     x = (images.to(device).to(torch.float32) / 255 - mean) / std
     return x.contiguous(memory_format=torch.channels_last)
-
-
-@torch.no_grad()
-def embed_views(model: EmbeddingModel, images: Tensor, device: torch.device) -> Tensor:
-    """Unit vectors (N, D), on the CPU, of uint8 (N, 3, S, S); bfloat16 inside, to be quick."""
-    with torch.autocast(device.type, torch.bfloat16):
-        y = model(normalised(images, model, device))
-    return F.normalize(y.float()).cpu()
-
-
-@torch.no_grad()
-def features(model: EmbeddingModel, images: Tensor, device: torch.device) -> Tensor:
-    """Pooled features (N, F), on the CPU, of uint8 (N, 3, S, S); bfloat16 inside."""
-    model.eval()
-    parts = []
-    for start in range(0, len(images), _BATCH):
-        with torch.autocast(device.type, torch.bfloat16):
-            y = model.backbone(normalised(images[start : start + _BATCH], model, device))
-        parts.append(y.float().cpu())
-    return torch.cat(parts)
-
-
-def embed_pictures(
-    model: EmbeddingModel, pictures: NDArray[np.uint8], device: torch.device
-) -> Tensor:
-    """Unit vectors (N, D), on the CPU, of unchanged pictures, uint8 (N, H, W, 3)."""
-    if not len(pictures):
-        return torch.empty(0, model.config.dim)
-    images = torch.from_numpy(pictures).permute(0, 3, 1, 2)
-    model.eval()
-    return torch.cat(
-        [
-            embed_views(model, resized(images[i : i + _BATCH], model.config.input_size), device)
-            for i in range(0, len(images), _BATCH)
-        ]
-    )

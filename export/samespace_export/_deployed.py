@@ -41,12 +41,24 @@ class Deployed(nn.Module):
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """See the class."""
-        x = image if self.takes_planes else image.permute(0, 3, 1, 2).to(torch.float32)
-        y: Tensor = self.module(x * self.scale + self.shift)
+        y = self._made_of(image)
         norm = y.square().sum(dim=1, keepdim=True).sqrt().clamp_min(EPSILON)
         return {OUTPUT: y / norm}
+
+    def _made_of(self, image: Tensor) -> Tensor:
+        x = image if self.takes_planes else image.permute(0, 3, 1, 2).to(torch.float32)
+        y: Tensor = self.module(x * self.scale + self.shift)
+        return y
 
     @torch.no_grad()
     def embed(self, pixels: Tensor) -> Tensor:
         """uint8 RGB (N, H, W, 3) to float32 unit vectors (N, D), 64 pictures at a time."""
         return torch.cat([self(pixels[i : i + 64])[OUTPUT] for i in range(0, len(pixels), 64)])
+
+
+class Unnormalised(Deployed):
+    """The same without the L2 normalisation: for logits, and for features that a head follows."""
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """uint8 RGB (N, H, W, 3) to what the module makes, float32 (N, D)."""
+        return {OUTPUT: self._made_of(image)}

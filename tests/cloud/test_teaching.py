@@ -16,13 +16,14 @@ from samespace_cloud.augment import Augmentation
 from samespace_cloud.checkpoint import Checkpoint
 from samespace_cloud.config import TrainConfig
 from samespace_cloud.family import certify_family, train_family
+from samespace_cloud.frozen_network import embed_pictures
 from samespace_cloud.losses import LossContext
 from samespace_cloud.model import EmbeddingModel, ModelConfig
 from samespace_cloud.students import Solo
 from samespace_cloud.teacher import BundleTeacher, CheckpointTeacher, VectorTeacher
 from samespace_cloud.teaching import learn_codebook, prepare_teaching
 from samespace_cloud.training import train_cloud, train_edge
-from samespace_cloud.views import JoinedViews, Views, embed_pictures, normalised
+from samespace_cloud.views import JoinedViews, Views, normalised
 from samespace_edge import ConfigError, DataError, Fingerprint
 from samespace_export import export_bundle
 

@@ -178,7 +178,7 @@ def test_cloud_and_edge_learn_together(shop: Dataset, tmp_path: Path) -> None:
     assert Checkpoint.load(tmp_path / "both" / "edge").fingerprint == edge.fingerprint
 
     def cosine(a: Checkpoint, b: Checkpoint) -> float:
-        from samespace_cloud.views import embed_pictures
+        from samespace_cloud.frozen_network import embed_pictures
 
         pictures = decoded(shop, shop.train, Resize(32, 32))
         cpu = torch.device("cpu")

@@ -26,6 +26,7 @@ from samespace_cloud.cli.export import export_command
 from samespace_cloud.cli.train import train
 from samespace_cloud.config import TrainConfig
 from samespace_cloud.frozen import frozen_rows
+from samespace_cloud.frozen_network import embed_pictures
 from samespace_cloud.heads import start_head
 from samespace_cloud.losses import LossContext
 from samespace_cloud.material import read_material
@@ -35,7 +36,7 @@ from samespace_cloud.students import Successor
 from samespace_cloud.teacher import BundleTeacher, CheckpointTeacher, LabelledVectors
 from samespace_cloud.training import train_cloud, train_edge
 from samespace_cloud.upgrade import _begin, train_upgrade
-from samespace_cloud.views import Views, embed_pictures
+from samespace_cloud.views import Views
 from samespace_edge import (
     Bundle,
     CheckpointError,

@@ -20,11 +20,12 @@ from torch import Tensor
 
 from samespace.metrics import Ranking
 from samespace_cloud.closed_form import fit_ridge
+from samespace_cloud.frozen_network import embed_pictures, features
 from samespace_cloud.material import Material
 from samespace_cloud.model import EmbeddingModel
 from samespace_cloud.nas._supernet import Supernet, reestimate
 from samespace_cloud.nas.space import Genotype
-from samespace_cloud.views import Views, embed_pictures, features, normalised
+from samespace_cloud.views import Views, normalised
 from samespace_edge import ConfigError
 
 REWARDS: dict[str, Callable[[float, float], float]] = {

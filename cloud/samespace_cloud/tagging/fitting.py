@@ -111,7 +111,7 @@ def shown(
         progress("read the pictures", done, total)
 
     if reference is not None:
-        reference.about_to_teach(data.train)
+        reference.about_to_teach(data.train, config.views, folder.parent / VIEWS)
     if not isinstance(sees, FromPictures):
         taught, key = None, None
         if reference is not None:

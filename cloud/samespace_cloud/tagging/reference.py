@@ -7,6 +7,7 @@ import hashlib
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -14,8 +15,10 @@ from torch import Tensor, nn
 
 from samespace import Dataset, Item
 from samespace.regressions import read_predictions
+from samespace_cloud.backbones import Backbone
+from samespace_cloud.frozen_network import FrozenNetwork
 from samespace_cloud.tagging.checkpoint import TaggerCheckpoint, is_tagger
-from samespace_cloud.tagging.sees import Report
+from samespace_cloud.tagging.sees import FromPictures, Report
 from samespace_cloud.trainer import best_device
 from samespace_edge import ConfigError, DataError
 
@@ -46,12 +49,19 @@ class Reference:
         """Of the pictures that it sees, in pixels; 0 where it sees none."""
         return 0
 
-    def about_to_teach(self, items: Sequence[Item]) -> None:
-        """Is told of which pictures it will be asked; raises `DataError` for unknown ones."""
+    def about_to_teach(
+        self, items: Sequence[Item], views: int = 1, cache: Path | None = None
+    ) -> None:
+        """Prepare for these pictures; raises `DataError` for unknown ones.
+
+        Args:
+            views: how many views of each will be asked for.
+            cache: a folder for what the next update of this tagger needs again.
+        """
 
     def vectors(self, views: Tensor, rows: slice) -> Tensor:
         """Logits float32 (B, C), on the CPU, of views, uint8 (B, 3, S, S), of the pictures in
-        `rows` of what `about_to_teach` was told of."""
+        `rows` of what `about_to_teach` was given."""
         raise NotImplementedError(f"{type(self).__name__} gives no logits")
 
     def predict(
@@ -77,8 +87,14 @@ class TaggerReference(Reference):
             f"logits of {fingerprint.hex}",
             f"{kind} {fingerprint.short}…, {checkpoint.sees.architecture}",
         )
-        members = tuple(copy.deepcopy(m).to(best_device()).eval() for m in checkpoint.members)
+        members = tuple(copy.deepcopy(m).eval() for m in checkpoint.members)
         self._asked = TaggerCheckpoint(members, checkpoint.classes)
+        self._networks = [
+            FrozenNetwork(cast(Backbone, m.backbone), m.sees.input_size, best_device())
+            for m in members
+            if isinstance(m.sees, FromPictures)
+        ]
+        self._of: int | None = None
         if count == 1:
             self.head = checkpoint.tagger.head
 
@@ -87,9 +103,17 @@ class TaggerReference(Reference):
         """See `Reference.side`."""
         return self._asked.sees.side
 
+    def about_to_teach(
+        self, items: Sequence[Item], views: int = 1, cache: Path | None = None
+    ) -> None:
+        """See `Reference.about_to_teach`."""
+        self._of = len(items) * views
+        for network in self._networks:
+            network.cache = cache or network.cache
+
     def vectors(self, views: Tensor, rows: slice) -> Tensor:
         """See `Reference.vectors`; raises `DataError` where logits are not finite."""
-        return self._finite(self._asked.logits(self._asked.sees.of_views(views)))
+        return self._logits(self._asked.sees.of_views(views), self._of)
 
     def predict(
         self,
@@ -99,9 +123,16 @@ class TaggerReference(Reference):
         report: Report = lambda done, total: None,
     ) -> Tensor:
         """See `Reference.predict`."""
-        return self._finite(self._asked.predict(dataset, items, cache, report))
+        return self._logits(self._asked.sees.read(dataset, items, cache, report), len(items))
 
-    def _finite(self, logits: Tensor) -> Tensor:
+    @torch.no_grad()
+    def _logits(self, inputs: Tensor, of: int | None) -> Tensor:
+        if self._networks:
+            seen = [network.features(inputs, of) for network in self._networks]
+            pairs = zip(self._asked.members, seen, strict=True)
+            logits = torch.stack([member.head(x) for member, x in pairs]).mean(0)
+        else:
+            logits = self._asked.logits(inputs)
         if not torch.isfinite(logits).all():
             raise DataError(f"{self.about} gives logits that are not finite; train it anew")
         return logits
@@ -142,7 +173,9 @@ class SavedLogits(Reference):
         self._asked = self._logits[:0]
         self._name = path
 
-    def about_to_teach(self, items: Sequence[Item]) -> None:
+    def about_to_teach(
+        self, items: Sequence[Item], views: int = 1, cache: Path | None = None
+    ) -> None:
         """See `Reference.about_to_teach`."""
         self._asked = self._of(items)
 

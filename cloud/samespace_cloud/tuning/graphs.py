@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from samespace_cloud.linear import Classifier, TwoStream
 from samespace_cloud.pretrained import MEAN, STD
@@ -30,23 +30,15 @@ from samespace_cloud.tagging import FromPictures, TaggerCheckpoint
 from samespace_cloud.tuning.checkpoint import TunedCheckpoint, need_labels
 from samespace_cloud.tuning.pictures import normalised
 from samespace_edge import ConfigError, decode
-from samespace_edge._runtimes import OUTPUT, load_runtime
+from samespace_edge._runtimes import load_runtime
 from samespace_export import TARGETS, ExportParity, count_cost
 from samespace_export._convert import Converter
-from samespace_export._deployed import Deployed
+from samespace_export._deployed import Unnormalised
 from samespace_export._export import _move_into_place, _sha256
 from samespace_export._golden import stage_files, synthetic_pictures
 
 SCHEMA = 1
 MANIFEST = "classifier.json"
-
-
-class _Logits(Deployed):
-    """As it is shipped, but without the L2 normalisation."""
-
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
-        x = image if self.takes_planes else image.permute(0, 3, 1, 2).to(torch.float32)
-        return {OUTPUT: self.module(x * self.scale + self.shift)}
 
 
 def export_classifier(
@@ -83,7 +75,7 @@ def export_classifier(
         raise ConfigError(f"no classifier comes as {', '.join(wrong)}; there are {known}")
     resize = sees.canvas(sees.input_size)
     converter = Converter(module, MEAN, STD, resize.height, resize.width)
-    converter.deployed = _Logits(module, MEAN, STD).eval()
+    converter.deployed = Unnormalised(module, MEAN, STD)
     pictures, entries = stage_files(list(golden) or synthetic_pictures(), resize)
     pixels = np.stack([decode(pictures[f"golden/{e['resized']}"]) for e in entries])
     inputs = torch.from_numpy(pixels).permute(0, 3, 1, 2)
