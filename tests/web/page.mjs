@@ -6,7 +6,7 @@ import { audit, contrast, keyboard, motion, policy } from "./access.mjs";
 const [what, text] = process.argv.slice(2);
 const given = JSON.parse(text);
 const visits = {
-  search, compare, models, upgrade, unreadable, keys, away, uncertified, empty,
+  search, again, compare, models, upgrade, unreadable, keys, away, uncertified, departing, empty,
   audit, contrast, keyboard, motion, policy,
 };
 const { browser, page, seen } = await open(given);
@@ -35,6 +35,22 @@ async function search(page, { picture, screen, ...where }) {
   const pictures = await page.locator("#here li img").count();
   const items = await page.locator("#items").textContent();
   return { ...(await list(page, "here")), capture, status, pictures, items, overflow: await overflow(page) };
+}
+
+// The page is opened twice in one browser.
+async function again(page, { picture, ...where }) {
+  const files = [];
+  page.on("request", (request) => files.push(new URL(request.url()).pathname));
+  const visits = [];
+  for (let i = 0; i < 2; i++) {
+    if (i) await page.reload();
+    else await visit(page, where);
+    await page.locator("#status:empty").waitFor({ state: "attached" });
+    await page.locator("#file").setInputFiles(picture);
+    await page.locator("#here li").first().waitFor();
+    visits.push(files.splice(0).filter((path) => path.startsWith("/page/bundle/")).sort());
+  }
+  return { visits };
 }
 
 async function compare(page, { picture, ...where }) {
@@ -131,7 +147,10 @@ async function keys(page, { url, key, writer, picture }) {
   await page.locator("#search-problem button").click();
   await enter(page, key);
   await page.locator("#here li").first().waitFor();
-  const kept = await page.evaluate(() => [localStorage.length, document.cookie]);
+  const kept = await page.evaluate(() => [
+    Object.keys(localStorage).filter((name) => !name.startsWith("samespace-edge verdict ")).length,
+    document.cookie,
+  ]);
   return { none, refused, scope, kept };
 }
 
@@ -163,6 +182,11 @@ async function uncertified(page, { picture, ...where }) {
   const refused = await problem(page);
   const hint = await page.locator("#compare-hint").textContent();
   return { refused, hint, disabled: await page.locator("#compare").isDisabled() };
+}
+
+async function departing(page, where) {
+  await visit(page, where);
+  return { refused: await problem(page) };
 }
 
 async function empty(page, { picture, ...where }) {

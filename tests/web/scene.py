@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ from samespace_cloud.demo import quickstart
 
 LABELS = 60
 NAME = "furniture"
+GOLDEN = "golden/golden.json"
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,18 @@ class Scene:
             )
         ids = [[hit.id for hit in hits] for hits in result]
         return {item.path: of for item, of in zip(queries, ids, strict=True)}
+
+
+def replace_golden(bundle: Path, text: str | None) -> None:
+    """Give a bundle another `golden.json`, or none, as an exporter elsewhere could have."""
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    if text is None:
+        del manifest["files"][GOLDEN]
+        (bundle / GOLDEN).unlink()
+    else:
+        (bundle / GOLDEN).write_text(text)
+        manifest["files"][GOLDEN] = hashlib.sha256(text.encode()).hexdigest()
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
 
 
 def furnish(folder: Path, bundles: Mapping[str, Path], measured: Dataset) -> Scene:

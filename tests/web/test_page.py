@@ -6,12 +6,14 @@ Needs node, Chromium, and what `make web` builds: `make test-web` has all of it.
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from samespace import Embedder
+from samespace_edge import Bundle
 from tests.web.browser import Seen, needs_browser, visit
 from tests.web.conftest import Place
 
@@ -51,6 +53,22 @@ def test_a_picture_finds_its_product_and_only_its_vector_travels(place: Place, s
     costs = " ".join(seen["costs"])
     assert f"sent: a vector{4 * expected.size} B" in costs
     assert "ms of it to embed" in costs
+
+
+def test_only_the_first_visit_fetches_golden_vectors(place: Place) -> None:
+    picture = place.gallery_picture(40)
+    seen = visit("again", **place.where, picture=picture)
+    assert seen["errors"] == []
+    bundle = Bundle.open(place.scene.bundles["edge"])
+    pictures = json.loads(bundle.read("golden/golden.json"))["images"]
+    compared = ["golden/golden.json", *(f"golden/{p['resized']}" for p in pictures)]
+    first, second = ([p.removeprefix("/page/bundle/") for p in v] for v in seen["visits"])
+    assert first == sorted([*compared, "manifest.json", "model.onnx"])
+    assert second == ["manifest.json", "model.onnx"]
+    # What the page announces is what these weigh.
+    about = place.running.ask("GET", "/page/about.json").json()
+    sizes = [(bundle.path / name).stat().st_size for name in first if name != "manifest.json"]
+    assert about["bytes"] == sum(sizes)
 
 
 @pytest.mark.parametrize("screen", ["desk", "phone"])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from samespace import Embedder, Gallery
 from tests.sdk.service_process import new_key, serving, start
 from tests.web.browser import needs_browser, visit
 from tests.web.conftest import Place, options
-from tests.web.scene import Scene
+from tests.web.scene import GOLDEN, Scene, replace_golden
 
 pytestmark = needs_browser
 
@@ -78,6 +79,21 @@ def test_a_model_that_is_not_certified(scene: Scene, tmp_path: Path) -> None:
     # Without a model of its own, the service has nothing to compare with, and the page says so.
     assert seen["disabled"]
     assert "--bundle" in seen["hint"]
+
+
+def test_a_browser_that_computes_other_vectors(scene: Scene, tmp_path: Path, copied: Path) -> None:
+    golden = json.loads((copied / GOLDEN).read_text())
+    for picture in golden["images"]:
+        picture["embedded"]["onnx-fp32"] = [-x for x in picture["embedded"]["onnx-fp32"]]
+    replace_golden(copied, json.dumps(golden))
+    words = ["--page", copied]
+    key = new_key(scene.folder, "elsewhere", "read")
+    with serving(scene.folder, tmp_path / "log", *words, key=key) as running:
+        seen = visit("departing", url=running.url, key=key)
+    assert seen["errors"] == []
+    assert seen["refused"]["text"].startswith("This browser computes other vectors than the model")
+    assert "onnx-fp32 on wasm by 2, where 0.00001 passes" in seen["refused"]["text"]
+    assert seen["refused"]["button"] is None
 
 
 def test_an_empty_gallery_that_needs_no_key(scene: Scene, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tests.patience import PATIENCE
 from tests.sdk.service_process import serving
 from tests.web.browser import ROOT
 from tests.web.conftest import Place
-from tests.web.scene import Scene
+from tests.web.scene import GOLDEN, Scene, replace_golden
 
 built = pytest.mark.skipif(
     not (WEB / "vendor").exists(), reason="no scripts of the page: 'make web' builds them"
@@ -43,6 +43,37 @@ def test_the_page_gives_out_nothing_else(place: Place) -> None:
     assert ask("GET", f"/v1/pictures/{item}", headers=nobody).status_code == 401
     assert ask("GET", f"/v1/pictures/{item}").headers["content-type"] == "image/jpeg"
     assert ask("GET", "/page/bundle/manifest.json", headers=nobody).status_code == 200
+
+
+@built
+def test_every_file_of_the_bundle_is_given_out_golden_ones_too(place: Place) -> None:
+    bundle = Bundle.open(place.scene.bundles["edge"])
+    assert GOLDEN in bundle.manifest.files
+    for name in bundle.manifest.files:
+        answer = place.running.ask("GET", f"/page/bundle/{name}", headers={"authorization": ""})
+        assert answer.content == bundle.read(name), name
+
+
+@pytest.mark.parametrize("spoiled", ["no JSON", "{}", '{"images": [{}]}'])
+def test_golden_vectors_that_browsers_would_refuse(
+    scene: Scene, copied: Path, spoiled: str
+) -> None:
+    replace_golden(copied, spoiled)
+    config = ServiceConfig(str(scene.folder), page=str(copied))
+    with pytest.raises(ConfigError, match=r"golden\.json of the page's bundle is malformed"):
+        check_page(config)
+
+
+def test_bundles_without_golden_vectors_weigh_what_their_file_does(copied: Path) -> None:
+    def fetched() -> tuple[int, int]:
+        bundle = Bundle.open(copied)
+        graph = _page._graph(bundle.manifest)
+        return _page._fetched(bundle, graph), graph.bytes
+
+    whole, graph = fetched()
+    assert whole > graph
+    replace_golden(copied, None)
+    assert fetched() == (graph, graph)
 
 
 @built

@@ -4,6 +4,7 @@ import { Bundle } from "./bundle.js";
 import { Embedder } from "./embedder.js";
 import { BundleError, RuntimeUnavailableError } from "./errors.js";
 import { GOLDEN, readGolden, type Golden } from "./golden.js";
+import type { LoadOptions } from "./open.js";
 import { replay, type StageName, type StageResult } from "./replay.js";
 import type { Provider, RuntimeOptions } from "./runtime.js";
 
@@ -45,7 +46,8 @@ export async function checkBundle(
   if (!problems.length) {
     const golden = await readGolden(bundle);
     for (const { name } of bundle.manifest.variants) {
-      const embedder = await loadOrSkip(bundle, { ...options, variant: name }, skipped);
+      const chosen = { ...options, variant: name, check: false }; // that is what is found out here
+      const embedder = await loadOrSkip(bundle, chosen, skipped);
       if (!embedder) continue;
       providers[name] = embedder.provider;
       results.push(...(await replayAll(bundle, embedder, golden)));
@@ -81,7 +83,7 @@ async function fileProblems(bundle: Bundle): Promise<string[]> {
 
 async function loadOrSkip(
   bundle: Bundle,
-  options: RuntimeOptions & { variant: string },
+  options: LoadOptions & { variant: string },
   skipped: string[],
 ): Promise<Embedder | undefined> {
   try {

@@ -1,17 +1,12 @@
 import { Bundle } from "./bundle.js";
 import { decode, type PictureSource } from "./decode.js";
-import { BundleFormatError, DecodeError, ImageError, RuntimeUnavailableError } from "./errors.js";
+import { BundleFormatError, DecodeError, ImageError } from "./errors.js";
 import { ModelIdentity } from "./identity.js";
 import type { Variant } from "./manifest.js";
+import { openGraph, type LoadOptions } from "./open.js";
 import { resizePixels } from "./resize.js";
-import { loadGraph, type Graph, type Provider, type RuntimeOptions } from "./runtime.js";
+import type { Graph, Provider } from "./runtime.js";
 import type { Pixels } from "./triangle.js";
-
-/** How a bundle is loaded. */
-export interface LoadOptions extends RuntimeOptions {
-  /** Which graph file, by name (`onnx-fp32`); by default the bundle's first ONNX file. */
-  readonly variant?: string;
-}
 
 // Bounds the memory of embedAll: only so many pictures are held as the graph's input at once.
 const BATCH = 16;
@@ -32,12 +27,14 @@ export class Embedder {
    * Fetch the bundle in the folder `url`, check it and load its graph.
    *
    * Manifest, paths and fingerprint are checked, and the graph that runs is made of the very
-   * bytes that were hashed. Where WebGPU is missing or refuses the graph, wasm runs it: see
-   * `provider`.
+   * bytes that were hashed. Where WebGPU is missing, refuses the graph or departs from its golden
+   * vectors, wasm runs it: see `provider`. The first load in a browser also fetches those vectors
+   * and their pictures: see `check`.
    *
    * @throws BundleFormatError, BundleTamperedError, UnsafePathError for a bundle that cannot be
-   * used, BundleError where the network fails, RuntimeUnavailableError where the bundle has no
-   * ONNX file, the page is no secure context or no provider runs, ConfigError for options.
+   * used, DepartingGraphError for a file that departs from its golden vectors in this browser,
+   * BundleError where the network fails, RuntimeUnavailableError where the bundle has no ONNX
+   * file, the page is no secure context or no provider runs, ConfigError for options.
    */
   static async load(url: string | URL, options: LoadOptions = {}): Promise<Embedder> {
     return Embedder.of(await Bundle.open(url), options);
@@ -45,10 +42,7 @@ export class Embedder {
 
   /** As `load`, for a bundle that is open already. @internal */
   static async of(bundle: Bundle, options: LoadOptions): Promise<Embedder> {
-    const variant = choose(bundle, options.variant);
-    const bytes = await bundle.read(variant.file);
-    const { width, height } = bundle.manifest.resize;
-    const graph = await loadGraph(bytes, variant.name, [1, height, width, 3], options);
+    const { variant, graph } = await openGraph(bundle, options);
     return new Embedder(bundle, variant, graph);
   }
 
@@ -161,15 +155,4 @@ export class Embedder {
     }
     return inputs;
   }
-}
-
-function choose(bundle: Bundle, name: string | undefined): Variant {
-  const variants = name === undefined ? bundle.manifest.variants : [bundle.variant(name)];
-  const found = variants.find((variant) => variant.format === "onnx");
-  if (found) return found;
-  const held = variants.map((variant) => variant.name).join(", ");
-  throw new RuntimeUnavailableError(
-    `a browser runs ONNX files; bundle '${bundle.manifest.name}' ` +
-      `${name === undefined ? "has" : "was asked for"}: ${held}. Export it with an ONNX file.`,
-  );
 }

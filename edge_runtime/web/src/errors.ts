@@ -9,6 +9,7 @@
  *     ├── BundleError                a bundle that cannot be used or fetched
  *     │   ├── BundleFormatError      manifest missing, malformed, or of an unknown version
  *     │   ├── BundleTamperedError    a file's sha256 or the fingerprint does not match
+ *     │   ├── DepartingGraphError    a graph file that this browser computes otherwise
  *     │   └── UnsafePathError        a path that leaves its folder, or a pickle
  *     └── RuntimeUnavailableError    nothing in this browser can run the bundle
  *
@@ -54,6 +55,11 @@ export class BundleFormatError extends BundleError {
 /** A file or the fingerprint is not what the manifest says. */
 export class BundleTamperedError extends BundleError {
   override name = "BundleTamperedError";
+}
+
+/** A graph file that this browser computes otherwise than the exporter. */
+export class DepartingGraphError extends BundleError {
+  override name = "DepartingGraphError";
 }
 
 /** A path that leaves its folder, or a file of a kind that can run code. */

@@ -11,13 +11,14 @@
 
 export { checkBundle, type BundleCheck } from "./check.js";
 export { MAX_PIXELS, type PictureSource } from "./decode.js";
-export { Embedder, type LoadOptions } from "./embedder.js";
+export { Embedder } from "./embedder.js";
 export {
   BundleError,
   BundleFormatError,
   BundleTamperedError,
   ConfigError,
   DecodeError,
+  DepartingGraphError,
   ImageError,
   ImageTooLargeError,
   RuntimeUnavailableError,
@@ -25,6 +26,7 @@ export {
   UnsafePathError,
 } from "./errors.js";
 export { ModelIdentity } from "./identity.js";
+export type { LoadOptions } from "./open.js";
 export type { StageName, StageResult } from "./replay.js";
 export { resizePixels, type Resize } from "./resize.js";
 export type { Provider, RuntimeOptions } from "./runtime.js";

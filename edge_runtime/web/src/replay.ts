@@ -1,7 +1,7 @@
 import type { Bundle } from "./bundle.js";
 import { decode } from "./decode.js";
 import type { Embedder } from "./embedder.js";
-import { expectedOf, type Golden, type GoldenPicture } from "./golden.js";
+import { angle, expectedOf, goldenPixels, type Golden, type GoldenPicture } from "./golden.js";
 import { resizePixels } from "./resize.js";
 import type { Pixels } from "./triangle.js";
 
@@ -20,9 +20,6 @@ export interface StageResult {
   readonly ok: boolean;
 }
 
-// How far from 1 the length of a vector may be.
-const UNIT = 1e-2;
-
 /** Every stage of one golden picture. */
 export async function replay(
   bundle: Bundle,
@@ -35,10 +32,9 @@ export async function replay(
   const subject = `${name} ${variant}`;
   const { tolerance } = golden;
   const expected = expectedOf(golden, picture, variant);
-  const read = async (file: string) => new File([await bundle.read(file)], file);
-  const encoded = await read(name);
-  const pixels = await decode(await read(`golden/${picture.decoded}`));
-  const input = await decode(await read(`golden/${picture.resized}`));
+  const encoded = new File([await bundle.read(name)], name);
+  const pixels = await goldenPixels(bundle, picture.decoded);
+  const input = await goldenPixels(bundle, picture.resized);
 
   const decoded = difference(await decode(encoded), pixels);
   const resized = difference(resizePixels(pixels, bundle.manifest.resize), input);
@@ -64,15 +60,4 @@ function difference(a: Pixels, b: Pixels): number {
     largest = Math.max(largest, Math.abs(a.data[i]! - b.data[i]!));
   }
   return largest;
-}
-
-/** 1 - cosine of two unit vectors; infinite where `a` is none. */
-function angle(a: Float32Array, b: readonly number[]): number {
-  let square = 0;
-  let product = 0;
-  for (const [i, value] of a.entries()) {
-    square += value * value;
-    product += value * (b[i] ?? NaN);
-  }
-  return Math.abs(Math.sqrt(square) - 1) < UNIT ? Math.max(0, 1 - product) : Infinity;
 }

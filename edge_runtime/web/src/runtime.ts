@@ -28,6 +28,11 @@ export interface RuntimeOptions {
 
 type Ort = typeof import("onnxruntime-web");
 
+/** What TypeScript's library does not know of WebGPU. */
+interface WithGpu {
+  readonly gpu?: { requestAdapter(): Promise<{ info?: Readonly<Record<string, string>> } | null> };
+}
+
 const INPUT = "image";
 const OUTPUT = "embedding";
 
@@ -86,9 +91,10 @@ export async function loadGraph(
   bytes: Uint8Array,
   variant: string,
   shape: InputShape,
-  { providers = ["webgpu", "wasm"], threads = 1, wasmPaths }: RuntimeOptions,
+  options: RuntimeOptions,
 ): Promise<Graph> {
-  checkOptions(providers, threads);
+  const { threads = 1, wasmPaths } = options;
+  const providers = providersOf(options);
   const reasons: string[] = [];
   let available = false;
   for (const provider of providers) {
@@ -110,13 +116,37 @@ export async function loadGraph(
   throw new Kind(`onnxruntime-web cannot run ${variant}: ${reasons.join("; ")}`);
 }
 
-function checkOptions(providers: readonly Provider[], threads: number): void {
+/**
+ * The providers to try, in order.
+ *
+ * @throws ConfigError for options that there are not.
+ */
+export function providersOf({
+  providers = ["webgpu", "wasm"],
+  threads = 1,
+}: RuntimeOptions): readonly Provider[] {
   const unknown = providers.filter((name) => name !== "webgpu" && name !== "wasm");
   if (unknown.length || !providers.length) {
     throw new ConfigError(`providers has to name webgpu, wasm or both, not [${unknown.join()}]`);
   }
   if (!Number.isInteger(threads) || threads < 1) {
     throw new ConfigError(`threads has to be 1 or more, not ${threads}`);
+  }
+  return providers;
+}
+
+/**
+ * Name what decides over a provider's arithmetic: the provider, the graphics card, the version of
+ * onnxruntime-web. undefined where the provider is not there.
+ */
+export async function kernelsOf(provider: Provider): Promise<string[] | undefined> {
+  try {
+    const { env } = await load(provider);
+    const card = provider === "webgpu" ? await adapterName() : undefined;
+    return [provider, card ?? "", env.versions.web ?? env.versions.common];
+  } catch (error) {
+    if (error instanceof RuntimeUnavailableError) return undefined;
+    throw error;
   }
 }
 
@@ -137,7 +167,7 @@ async function create(ort: Ort, bytes: Uint8Array, provider: Provider): Promise<
 
 // Two builds of onnxruntime-web: the one without WebGPU is half the download.
 async function load(provider: Provider): Promise<Ort> {
-  if (provider === "webgpu" && !(await hasAdapter())) {
+  if (provider === "webgpu" && (await adapterName()) === undefined) {
     throw new RuntimeUnavailableError("this browser, or this machine, offers no adapter");
   }
   try {
@@ -149,13 +179,15 @@ async function load(provider: Provider): Promise<Ort> {
   }
 }
 
-async function hasAdapter(): Promise<boolean> {
-  // TypeScript's library knows no WebGPU.
-  const navigator = globalThis.navigator as { gpu?: { requestAdapter(): Promise<unknown> } };
+/** The graphics card, as far as the browser names it; undefined without one. */
+async function adapterName(): Promise<string | undefined> {
   try {
-    return Boolean(await navigator.gpu?.requestAdapter());
+    const adapter = await (globalThis.navigator as WithGpu).gpu?.requestAdapter();
+    if (!adapter) return undefined;
+    const { vendor, architecture, device, description } = adapter.info ?? {};
+    return [vendor, architecture, device, description].join(" ");
   } catch {
-    return false;
+    return undefined;
   }
 }
 

@@ -6,11 +6,15 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from samespace_edge import Fingerprint, Manifest, Resize, Variant, decode
@@ -85,6 +89,64 @@ def white_case(rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
+def filtered_png(pixels: NDArray[np.uint8]) -> bytes:
+    """A PNG whose lines have filters 0 to 4 in turn, in two chunks of data."""
+    height, width, _ = pixels.shape
+    wide = np.pad(pixels.astype(np.int16), ((1, 0), (1, 0), (0, 0)))
+    left, above, corner = wide[1:, :-1], wide[:-1, 1:], wide[:-1, :-1]
+    distances = np.stack([abs(above - corner), abs(left - corner), abs(left + above - 2 * corner)])
+    paeth = np.choose(distances.argmin(0), [left, above, corner])
+    predicted = np.stack([np.zeros_like(left), left, above, (left + above) >> 1, paeth])
+    lines = b"".join(
+        bytes([y % 5]) + ((pixels[y] - predicted[y % 5][y]) & 255).astype(np.uint8).tobytes()
+        for y in range(height)
+    )
+    packed = zlib.compress(lines)
+    half = len(packed) // 2
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
+        (b"tEXt", b"Comment\0ignored"),
+        (b"IDAT", packed[:half]),
+        (b"IDAT", packed[half:]),
+        (b"IEND", b""),
+    ]
+    framed = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
+
+
+def png_cases(rng: np.random.Generator) -> dict[str, Any]:
+    """PNG files, and their pixels where they are 8-bit RGB and not interlaced."""
+    noise = rng.integers(0, 256, (11, 13, 3)).astype(np.uint8)
+    y, x = np.mgrid[0:24, 0:31]
+    smooth = np.stack([8 * x, 10 * y, 4 * (x + y)], -1).astype(np.uint8)
+    cases = {"every filter": filtered_png(noise)}
+    for name, image in {
+        "noise": Image.fromarray(noise),
+        "smooth": Image.fromarray(smooth),
+        "one pixel": Image.new("RGB", (1, 1), (1, 2, 3)),
+        "grey": Image.fromarray(noise[..., 0]),
+        "palette": Image.fromarray(smooth).quantize(8),
+        "transparent": Image.new("RGBA", (3, 2), (1, 2, 3, 4)),
+    }.items():
+        buffer = io.BytesIO()
+        image.save(buffer, "png", optimize=True)
+        cases[name] = buffer.getvalue()
+    plain = ("every filter", "noise", "smooth", "one pixel")
+    found = {}
+    for name, content in cases.items():
+        pixels = decode(content)
+        found[name] = {
+            "png": _text(content),
+            "width": pixels.shape[1],
+            "height": pixels.shape[0],
+            "pixels": _text(pixels.tobytes()) if name in plain else None,
+        }
+    return found
+
+
 def manifest() -> dict[str, Any]:
     """A manifest as an exporter writes it, with a file for every format."""
     resize, mean, std = Resize(48, 32, "crop"), (0.485, 1e-05, 0.0), (1.0, 0.224, 1 / 3)
@@ -130,6 +192,7 @@ def main() -> None:
         "floats": [repr(value) for value in FLOATS],
         "canonical": [canonical_json(value) for value in CANONICAL],
         "manifest": manifest(),
+        "png": png_cases(rng),
     }
     Manifest.from_json(fixtures["manifest"])
     OUT.parent.mkdir(exist_ok=True)

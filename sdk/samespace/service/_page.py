@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -35,6 +36,7 @@ _TYPES = {
     ".wasm": "application/wasm",
 }
 _BUNDLE = "/page/bundle/"
+_GOLDEN = "golden/golden.json"
 _BUILT = (
     "samespace-edge/index.js",
     "onnxruntime/ort.wasm.bundle.min.mjs",
@@ -51,7 +53,8 @@ def check_page(config: ServiceConfig) -> None:
         if config.images is not None:
             raise ConfigError("images is of the web page: name the bundle that it runs with page")
         return
-    _graph(Bundle.open(config.page).manifest)
+    bundle = Bundle.open(config.page)
+    _fetched(bundle, _graph(bundle.manifest))
     vendor = WEB / "vendor"
     if lacking := [name for name in _BUILT if not (vendor / name).is_file()]:
         raise ConfigError(
@@ -63,7 +66,7 @@ def check_page(config: ServiceConfig) -> None:
 
 
 def _graph(manifest: Manifest) -> Variant:
-    """The file that browsers run: the first ONNX file, as `samespace-edge` chooses."""
+    """The file that browsers run: the first ONNX file, where it agrees with its golden vectors."""
     for variant in manifest.variants:
         if variant.format == "onnx":
             return variant
@@ -71,6 +74,25 @@ def _graph(manifest: Manifest) -> Variant:
         f"the page's bundle {manifest.name!r} has no ONNX file, and browsers run no other: export "
         "it again with --to onnx"
     )
+
+
+def _fetched(bundle: Bundle, graph: Variant) -> int:
+    """Return how many bytes of the bundle a browser's first visit fetches: the file that it runs,
+    and the golden pictures and vectors that it compares the file with.
+
+    Raises `ConfigError` for golden vectors that browsers would refuse.
+    """
+    if _GOLDEN not in bundle.manifest.files:
+        return graph.bytes
+    content = bundle.read(_GOLDEN)
+    try:
+        names = [f"golden/{picture['resized']}" for picture in json.loads(content)["images"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{bundle.path / _GOLDEN} of the page's bundle is malformed: {error!r}. Export the "
+            "bundle again."
+        ) from None
+    return graph.bytes + len(content) + sum(len(bundle.read(name)) for name in names)
 
 
 def page_routes(service: Service) -> APIRouter:
@@ -89,7 +111,7 @@ def page_routes(service: Service) -> APIRouter:
         return router
     check_page(config)
     bundle = Bundle.open(config.page)
-    graph = _graph(bundle.manifest)
+    fetched = _fetched(bundle, _graph(bundle.manifest))
     known = {"manifest.json", *bundle.manifest.files}
     page = (WEB / "index.html").read_text(encoding="utf-8")
     headers = _headers(page)
@@ -106,7 +128,7 @@ def page_routes(service: Service) -> APIRouter:
                 "bundle": _BUNDLE,
                 "name": bundle.manifest.name,
                 "fingerprint": bundle.manifest.fingerprint.hex,
-                "bytes": graph.bytes,
+                "bytes": fetched,
                 "pictures": config.images is not None,
                 "server_models": [e.identity.name for e in service.embedders],
             }

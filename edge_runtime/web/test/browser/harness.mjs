@@ -1,6 +1,7 @@
 // What the browser tests stand on: Python's bundle and pictures, a server, and a real Chromium.
 
 import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -28,6 +29,19 @@ export function launch(flags) {
   return chromium.launch({ executablePath, headless: true, args: [...FLAGS, ...flags] });
 }
 
+/** sha256 of a file's content, as a manifest writes it. */
+export const hash = (content) => createHash("sha256").update(content).digest("hex");
+
+/** A unit vector whose cosine with the unit vector `v` is 1 - `departure`. */
+export function turned(v, departure) {
+  const cosine = 1 - departure;
+  const next = [...v.slice(1), v[0]];
+  const along = v.reduce((sum, x, i) => sum + x * next[i], 0);
+  const other = next.map((x, i) => x - along * v[i]);
+  const length = Math.hypot(...other);
+  return v.map((x, i) => cosine * x + (Math.sqrt(1 - cosine ** 2) * other[i]) / length);
+}
+
 /** Let Python write its files, serve them, and open a page in Chromium. */
 export async function start() {
   const folder = mkdtempSync(join(tmpdir(), "samespace-web-"));
@@ -38,7 +52,7 @@ export async function start() {
   const origin = `http://127.0.0.1:${server.port}`;
   await page.goto(origin);
   const { identity, pictures } = JSON.parse(readFileSync(join(folder, "expected.json"), "utf8"));
-  return {
+  const place = {
     folder,
     page,
     browser,
@@ -61,12 +75,40 @@ export async function start() {
       }
       return `/files/${name}`;
     },
+    /** A copy with a golden file that `change` made from its text, and other variants' order. */
+    golden(name, change, order = (variants) => variants) {
+      let content;
+      return place.spoiled(name, {
+        file: "golden/golden.json",
+        change: (before) => (content = change(String(before))),
+        manifest: (m) => {
+          m.files["golden/golden.json"] = hash(content);
+          m.variants = order(m.variants);
+          return m;
+        },
+      });
+    },
+    /** A copy whose variants were computed otherwise where they were exported, by 1 - cosine. */
+    departing(name, departures, first) {
+      const change = (before) => {
+        const value = JSON.parse(before);
+        for (const { embedded } of value.images) {
+          for (const [variant, departure] of Object.entries(departures)) {
+            embedded[variant] = turned(embedded[variant], departure);
+          }
+        }
+        return JSON.stringify(value);
+      };
+      const rank = (variant) => (variant.name === first ? 0 : 1);
+      return place.golden(name, change, (all) => all.sort((a, b) => rank(a) - rank(b)));
+    },
     async stop() {
       await browser.close();
       await server.close();
       rmSync(folder, { recursive: true });
     },
   };
+  return place;
 }
 
 /** What `run(argument)` throws in the page: its class and its message. */

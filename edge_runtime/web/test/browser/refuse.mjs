@@ -1,10 +1,9 @@
 // What is refused, with the error's class and a message that names the culprit.
 
 import assert from "node:assert/strict";
-import { createHash } from "node:crypto";
 import { test } from "node:test";
 
-import { failure } from "./harness.mjs";
+import { failure, hash } from "./harness.mjs";
 
 async function load([url, options]) {
   const { Embedder } = await import("samespace-edge");
@@ -33,7 +32,6 @@ async function decodeThat(kind) {
   return decode(bitmap);
 }
 
-const hash = (content) => createHash("sha256").update(content).digest("hex");
 const flip = (content) => {
   content[content.length >> 1] ^= 1;
   return content;

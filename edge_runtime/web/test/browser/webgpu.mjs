@@ -11,6 +11,14 @@ async function providerOf(options) {
   return (await Embedder.load("/files/edge.bundle", options)).provider;
 }
 
+/** In the page: what runs a bundle's fp32 file. */
+async function providerFor([url, options]) {
+  const { Embedder } = await import("samespace-edge");
+  const embedder = await Embedder.load(url, { variant: "onnx-fp32", ...options });
+  await embedder.dispose();
+  return embedder.provider;
+}
+
 export function webgpuTests(at) {
   test("WebGPU agrees with Python at every stage", async (t) => {
     const browser = await launch(SOFTWARE_GPU);
@@ -28,6 +36,40 @@ export function webgpuTests(at) {
       assert.equal(await page.evaluate(providerOf, { providers: ["wasm"] }), "wasm");
       t.diagnostic(`ran on: ${JSON.stringify(found.providers)}`);
       t.diagnostic(`largest error by stage: ${JSON.stringify(worstOf(found))}`);
+    } finally {
+      await browser.close();
+    }
+  });
+
+  test("WebGPU may depart by what an fp16 file may, and leaves the rest to wasm", async (t) => {
+    const browser = await launch(SOFTWARE_GPU);
+    try {
+      const page = await browser.newPage();
+      await page.goto(at().origin);
+      const adapter = await page.evaluate(() => navigator.gpu?.requestAdapter().then(Boolean));
+      if (!adapter) return t.skip("this Chromium has no software adapter");
+      const near = at().departing("near", { "onnx-fp32": 9e-4 });
+      assert.equal(await page.evaluate(providerFor, [near]), "webgpu");
+      const wasm = await failure(page, providerFor, [near, { providers: ["wasm"] }]);
+      assert.match(wasm.message, /onnx-fp32 on wasm by 0\.0009, where 0\.00001 passes/);
+      const far = at().departing("far", { "onnx-fp32": 1.1e-3 });
+      const both = await failure(page, providerFor, [far]);
+      assert.match(both.message, /fp32 on webgpu by 0\.0011, where 0\.001 passes; onnx-fp32 on w/);
+      // A card that departs, as far as what is kept goes.
+      const agreeing = "/files/edge.bundle";
+      const count = () => page.evaluate(() => Object.keys(localStorage).length);
+      await page.evaluate(() => localStorage.clear());
+      assert.equal(await page.evaluate(providerFor, [agreeing]), "webgpu");
+      assert.equal(await count(), 1);
+      await page.evaluate(() => localStorage.setItem(Object.keys(localStorage)[0], "0.5 0.001"));
+      await page.reload();
+      const nowhere = { wasmPaths: `${at().origin}/nowhere/` };
+      const neither = await failure(page, providerFor, [agreeing, nowhere]);
+      assert.equal(neither.name, "DepartingGraphError");
+      assert.match(neither.message, /on webgpu by 0\.5, where 0\.001 passes; .*cannot run onnx-fp/);
+      await page.reload();
+      assert.equal(await page.evaluate(providerFor, [agreeing]), "wasm");
+      assert.equal(await count(), 2);
     } finally {
       await browser.close();
     }

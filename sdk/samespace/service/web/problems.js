@@ -80,6 +80,10 @@ const KINDS = {
     error.message,
     AGAIN,
   ],
+  DepartingGraphError: (error) => [
+    "This browser computes other vectors than the model should, so they would find other things.",
+    `Use another browser, or show whoever runs the service this: ${error.message}`,
+  ],
   BundleFormatError: (error) => ["The page’s model cannot be used.", error.message, AGAIN],
   RuntimeUnavailableError: (error) => [
     "This browser cannot run the model.",
