@@ -34,7 +34,7 @@ from samespace_edge import (
 from tests.milvus_server import MilvusProcess
 from tests.patience import PATIENCE
 from tests.ports import free_port
-from tests.sdk.store_scene import DIM, WITH_MILVUS, vectors
+from tests.sdk.store_scene import DIM, WITH_MILVUS, vectors, wait_for_milvus
 
 pytestmark = pytest.mark.skipif(not WITH_MILVUS, reason="needs a Milvus: make test-milvus")
 
@@ -206,7 +206,7 @@ def until_it_answers(act: Any) -> Any:
 def test_a_restart_is_an_error_in_between_and_nothing_else(
     url: str, milvus: MilvusProcess, cloud: Embedder
 ) -> None:
-    with Gallery.open(url, busy_timeout=1) as gallery:
+    with Gallery.open(url, busy_timeout=4) as gallery:
 
         def find() -> list[str]:
             return [row[0] for row in gallery.search(vectors=X[:3], model=cloud, k=1).ids]
@@ -220,7 +220,7 @@ def test_a_restart_is_an_error_in_between_and_nothing_else(
         with pytest.raises(GalleryBusyError, match=r"do it again \(add with replace=True\)"):
             gallery.add(["late"], vectors=vectors(1), model=cloud, replace=True)
         with pytest.raises(GalleryBusyError, match="does not answer"):
-            Gallery.open(url, busy_timeout=1)
+            Gallery.open(url, busy_timeout=4)
         milvus.start()
         assert until_it_answers(find) == NAMES[:3]
         until_it_answers(
@@ -232,7 +232,7 @@ def test_a_restart_is_an_error_in_between_and_nothing_else(
 def test_a_server_that_hangs_is_an_error_too(
     url: str, milvus: MilvusProcess, cloud: Embedder
 ) -> None:
-    with Gallery.open(url, busy_timeout=0.5) as gallery:
+    with until_it_answers(lambda: Gallery.open(url, busy_timeout=0.5)) as gallery:
         milvus.pause()  # for a few seconds: after 15 it would take itself for gone
         try:
             with pytest.raises(GalleryBusyError, match=r"within 0\.5 s"):
@@ -328,16 +328,18 @@ def test_passwords_and_tls_from_the_environment(
 
     tls = {"TLS": "1", "CA": str(certificate)}
     root = {"USER": "root", "PASSWORD": "Milvus"}
+    having(**tls, **root)
+    wait_for_milvus(f"milvus://localhost:{server.port}")
     having(**root)
     with pytest.raises(GalleryBusyError, match=r"does not answer.*SAMESPACE_MILVUS_TLS=1"):
         Gallery.create(place, cloud)
     having(TLS="1", **root)
     with pytest.raises(GalleryBusyError, match=r"does not answer.*SAMESPACE_MILVUS_CA"):
-        Gallery.open(place, busy_timeout=2)
+        Gallery.open(place, busy_timeout=10)
     for wrong in ({}, {"USER": "root", "PASSWORD": "guess"}, {"TOKEN": "root:guess"}):
         having(**tls, **wrong)
         with pytest.raises(ConfigError, match="Milvus refuses the user") as error:
-            Gallery.open(place, busy_timeout=2)
+            Gallery.open(place, busy_timeout=10)
         assert "guess" not in str(error.value)
     having(**tls, **root)
     with Gallery.create(place, cloud) as gallery:
@@ -352,6 +354,6 @@ def test_passwords_and_tls_from_the_environment(
         assert len(gallery) == 40
     having(**tls, **root, DATABASE="nope")
     with pytest.raises(ConfigError, match=r"no database 'nope' .*; it has: default"):
-        Gallery.open(place, busy_timeout=2)
+        Gallery.open(place, busy_timeout=10)
     having(**tls, **root)
     remove(place, timeout=90)
