@@ -34,7 +34,7 @@ from samespace_edge import (
 from tests.milvus_server import MilvusProcess
 from tests.patience import PATIENCE
 from tests.ports import free_port
-from tests.sdk.store_scene import DIM, WITH_MILVUS, vectors, wait_for_milvus
+from tests.sdk.store_scene import DIM, WITH_MILVUS, vectors
 
 pytestmark = pytest.mark.skipif(not WITH_MILVUS, reason="needs a Milvus: make test-milvus")
 
@@ -328,21 +328,19 @@ def test_passwords_and_tls_from_the_environment(
 
     tls = {"TLS": "1", "CA": str(certificate)}
     root = {"USER": "root", "PASSWORD": "Milvus"}
-    having(**tls, **root)
-    wait_for_milvus(f"milvus://localhost:{server.port}")
     having(**root)
     with pytest.raises(GalleryBusyError, match=r"does not answer.*SAMESPACE_MILVUS_TLS=1"):
         Gallery.create(place, cloud)
     having(TLS="1", **root)
     with pytest.raises(GalleryBusyError, match=r"does not answer.*SAMESPACE_MILVUS_CA"):
-        Gallery.open(place, busy_timeout=10)
+        Gallery.open(place, busy_timeout=2)
     for wrong in ({}, {"USER": "root", "PASSWORD": "guess"}, {"TOKEN": "root:guess"}):
         having(**tls, **wrong)
         with pytest.raises(ConfigError, match="Milvus refuses the user") as error:
-            Gallery.open(place, busy_timeout=10)
+            until_it_answers(lambda: Gallery.open(place, busy_timeout=2))
         assert "guess" not in str(error.value)
     having(**tls, **root)
-    with Gallery.create(place, cloud) as gallery:
+    with until_it_answers(lambda: Gallery.create(place, cloud)) as gallery:
         gallery.add(NAMES, vectors=X, model=cloud)
         assert gallery.search(vectors=X[:1], model=cloud, k=1).ids == [["i0"]]
         assert np.array_equal(gallery.get(["i3"])[0].vector, X[3])
@@ -354,6 +352,6 @@ def test_passwords_and_tls_from_the_environment(
         assert len(gallery) == 40
     having(**tls, **root, DATABASE="nope")
     with pytest.raises(ConfigError, match=r"no database 'nope' .*; it has: default"):
-        Gallery.open(place, busy_timeout=10)
+        until_it_answers(lambda: Gallery.open(place, busy_timeout=2))
     having(**tls, **root)
     remove(place, timeout=90)
