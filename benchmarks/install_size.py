@@ -151,8 +151,9 @@ def packages_of(environment: Path) -> Path:
 
 def count(environment: Path) -> int:
     """How many packages were installed; those that every environment has are not counted."""
-    list_ = [str(environment / "bin" / "python"), "-m", "pip", *_PIP, "list", "--format=json"]
-    found = subprocess.run(list_, check=True, capture_output=True, env=environ())
+    pip = [str(environment / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
+    how: dict[str, Any] = {"check": True, "capture_output": True, "env": environ()}
+    found = subprocess.run([*pip, "list", "--format=json"], **how)
     return len([p for p in json.loads(found.stdout) if p["name"] not in _GIVEN])
 
 

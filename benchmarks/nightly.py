@@ -33,8 +33,14 @@ COLUMNS = {
 ROOT = Path(__file__).parent.parent
 _STEP = re.compile(r"== (make [a-z-]+)\n")  # as .ci/run announces them
 _PYTEST = re.compile(r"(?:=+ )?(?:\d+ [a-z]+, )*\d+ [a-z]+ in [\d.]+s\b.*\n")
-_NODE = re.compile(r"ℹ (pass|fail|skipped) (\d+)\n")
-_KINDS = {"pass": "passed", "fail": "failed", "error": "failed", "errors": "failed"}
+_NODE = re.compile(r"ℹ (pass|fail|cancelled|skipped) (\d+)\n")
+_KINDS = {
+    "pass": "passed",
+    "fail": "failed",
+    "error": "failed",
+    "errors": "failed",
+    "cancelled": "failed",
+}
 
 
 def counts(lines: Iterable[str]) -> dict[str, int | None]:

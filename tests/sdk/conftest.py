@@ -11,6 +11,7 @@ from samespace import Dataset, Embedder, Gallery
 from samespace.verification import verify, write_certificates
 from tests.milvus_server import MilvusProcess
 from tests.sdk.service_process import Running, new_key, serving
+from tests.sdk.store_scene import wait_for_milvus
 
 MakeGallery = Callable[[Path], Path]
 
@@ -66,5 +67,6 @@ def milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusProcess]:
     """A real Milvus of this run's own; what needs it runs under 'make test-milvus' only."""
     server = MilvusProcess(tmp_path_factory.mktemp("milvus"))
     server.start()
+    wait_for_milvus(f"milvus://{server.address}")
     yield server
     server.kill()

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from samespace import Gallery
+from samespace_edge import GalleryBusyError, SamespaceError
 from tests.milvus_server import MilvusProcess
 from tests.patience import until
 
@@ -154,6 +155,21 @@ class Milvus(Store):
 
         for url in self._made:
             remove(url, timeout=90)
+
+
+def wait_for_milvus(url: str) -> None:
+    """Wait until a Milvus that says it is healthy is ready, too."""
+
+    def is_ready() -> bool:
+        try:
+            Gallery.open(f"{url}/there_is_none")
+        except GalleryBusyError:
+            return False
+        except SamespaceError:
+            return True
+        raise AssertionError("there is one")
+
+    until(is_ready, every=0.5)
 
 
 @contextmanager

@@ -206,7 +206,7 @@ def until_it_answers(act: Any) -> Any:
 def test_a_restart_is_an_error_in_between_and_nothing_else(
     url: str, milvus: MilvusProcess, cloud: Embedder
 ) -> None:
-    with Gallery.open(url, busy_timeout=1) as gallery:
+    with Gallery.open(url, busy_timeout=4) as gallery:
 
         def find() -> list[str]:
             return [row[0] for row in gallery.search(vectors=X[:3], model=cloud, k=1).ids]
@@ -220,7 +220,7 @@ def test_a_restart_is_an_error_in_between_and_nothing_else(
         with pytest.raises(GalleryBusyError, match=r"do it again \(add with replace=True\)"):
             gallery.add(["late"], vectors=vectors(1), model=cloud, replace=True)
         with pytest.raises(GalleryBusyError, match="does not answer"):
-            Gallery.open(url, busy_timeout=1)
+            Gallery.open(url, busy_timeout=4)
         milvus.start()
         assert until_it_answers(find) == NAMES[:3]
         until_it_answers(
@@ -232,7 +232,7 @@ def test_a_restart_is_an_error_in_between_and_nothing_else(
 def test_a_server_that_hangs_is_an_error_too(
     url: str, milvus: MilvusProcess, cloud: Embedder
 ) -> None:
-    with Gallery.open(url, busy_timeout=0.5) as gallery:
+    with until_it_answers(lambda: Gallery.open(url, busy_timeout=0.5)) as gallery:
         milvus.pause()  # for a few seconds: after 15 it would take itself for gone
         try:
             with pytest.raises(GalleryBusyError, match=r"within 0\.5 s"):
@@ -337,10 +337,10 @@ def test_passwords_and_tls_from_the_environment(
     for wrong in ({}, {"USER": "root", "PASSWORD": "guess"}, {"TOKEN": "root:guess"}):
         having(**tls, **wrong)
         with pytest.raises(ConfigError, match="Milvus refuses the user") as error:
-            Gallery.open(place, busy_timeout=2)
+            until_it_answers(lambda: Gallery.open(place, busy_timeout=2))
         assert "guess" not in str(error.value)
     having(**tls, **root)
-    with Gallery.create(place, cloud) as gallery:
+    with until_it_answers(lambda: Gallery.create(place, cloud)) as gallery:
         gallery.add(NAMES, vectors=X, model=cloud)
         assert gallery.search(vectors=X[:1], model=cloud, k=1).ids == [["i0"]]
         assert np.array_equal(gallery.get(["i3"])[0].vector, X[3])
@@ -352,6 +352,6 @@ def test_passwords_and_tls_from_the_environment(
         assert len(gallery) == 40
     having(**tls, **root, DATABASE="nope")
     with pytest.raises(ConfigError, match=r"no database 'nope' .*; it has: default"):
-        Gallery.open(place, busy_timeout=2)
+        until_it_answers(lambda: Gallery.open(place, busy_timeout=2))
     having(**tls, **root)
     remove(place, timeout=90)

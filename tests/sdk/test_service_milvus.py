@@ -49,7 +49,7 @@ def service(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runn
     key = add_key(folder / "keys.json", "all", ["read", "write"])
     options = ["--keys", folder / "keys.json", "--workers", 2, "--rate", 0]
     # The first measurement may fall into the first test's writes.
-    options += ["--busy-timeout", 3, "--request-timeout", 12, "--canary-every", 5]
+    options += ["--busy-timeout", 10, "--request-timeout", 40, "--canary-every", 5]
     with serving(url, folder / "log", *options, key=key) as running:  # type: ignore[arg-type]
         yield running
 

@@ -20,6 +20,7 @@ export async function open({ screen = "desk", ...more }) {
   const browser = await chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"],
+    timeout: 0,
   });
   const context = await browser.newContext({ ...SCREENS[screen], ...more });
   const page = await context.newPage();

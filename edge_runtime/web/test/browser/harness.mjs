@@ -23,10 +23,10 @@ const FLAGS = [
 export const NO_GPU = ["--disable-gpu"];
 export const SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
 
-/** Start Chromium; `CHROMIUM` names another one. */
+/** Start Chromium, however long that takes here; `CHROMIUM` names another one. */
 export function launch(flags) {
   const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
-  return chromium.launch({ executablePath, headless: true, args: [...FLAGS, ...flags] });
+  return chromium.launch({ executablePath, headless: true, args: [...FLAGS, ...flags], timeout: 0 });
 }
 
 /** sha256 of a file's content, as a manifest writes it. */
@@ -49,6 +49,7 @@ export async function start() {
   const browser = await launch(NO_GPU);
   const server = await serve(folder);
   const page = await browser.newPage();
+  page.setDefaultTimeout(0); // a slow machine does not fail
   const origin = `http://127.0.0.1:${server.port}`;
   await page.goto(origin);
   const { identity, pictures } = JSON.parse(readFileSync(join(folder, "expected.json"), "utf8"));
