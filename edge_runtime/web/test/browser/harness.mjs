@@ -23,10 +23,11 @@ const FLAGS = [
 export const NO_GPU = ["--disable-gpu"];
 export const SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
 
-/** Start Chromium; `CHROMIUM` names another one. */
-export function launch(flags) {
+/** Start Chromium; `CHROMIUM` names another one. `variables` are of its environment. */
+export function launch(flags, variables = {}) {
   const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
-  return chromium.launch({ executablePath, headless: true, args: [...FLAGS, ...flags] });
+  const env = { ...process.env, ...variables };
+  return chromium.launch({ executablePath, headless: true, args: [...FLAGS, ...flags], env });
 }
 
 /** sha256 of a file's content, as a manifest writes it. */
