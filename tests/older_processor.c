@@ -6,11 +6,14 @@
  * that fault runs cpuid itself and clears the bits of the newer sets. What runs then are the real
  * kernels for AVX2 at their real speed, in any library. Children inherit it by LD_PRELOAD.
  *
- *     gcc -O2 -shared -fPIC -o older_processor.so tests/older_processor.c
+ * The handler stays the first one: a browser sets handlers of SIGSEGV as well, and blocks signals.
+ *
+ *     gcc -O2 -shared -fPIC -o older_processor.so tests/older_processor.c -ldl
  *     LD_PRELOAD=$PWD/older_processor.so python ...
  */
 #define _GNU_SOURCE
 #include <cpuid.h>
+#include <dlfcn.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -20,6 +23,14 @@
 #define ARCH_SET_CPUID 0x1012
 #define BIT(n) (1u << (n))
 
+/* What the program asked for: runs for every other fault. */
+static struct sigaction programs;
+
+static int set_action(int number, const struct sigaction *new, struct sigaction *old) {
+    int (*next)(int, const struct sigaction *, struct sigaction *) = dlsym(RTLD_NEXT, "sigaction");
+    return next(number, new, old);
+}
+
 static long allow_cpuid(long allowed) { return syscall(SYS_arch_prctl, ARCH_SET_CPUID, allowed); }
 
 static void on_fault(int number, siginfo_t *info, void *context) {
@@ -27,7 +38,13 @@ static void on_fault(int number, siginfo_t *info, void *context) {
     const unsigned char *code = (const unsigned char *)r[REG_RIP];
     unsigned leaf = r[REG_RAX], subleaf = r[REG_RCX], a, b, c, d;
     if (info->si_code != SI_KERNEL || code[0] != 0x0f || code[1] != 0xa2) {
-        signal(number, SIG_DFL); /* some other fault: happens again, and ends the program */
+        if (programs.sa_flags & SA_SIGINFO) {
+            programs.sa_sigaction(number, info, context);
+        } else if (programs.sa_handler != SIG_DFL && programs.sa_handler != SIG_IGN) {
+            programs.sa_handler(number);
+        } else {
+            set_action(number, &programs, 0); /* it happens again, and ends the program */
+        }
         return;
     }
     allow_cpuid(1);
@@ -44,12 +61,48 @@ static void on_fault(int number, siginfo_t *info, void *context) {
     r[REG_RIP] += 2;
 }
 
+int sigaction(int number, const struct sigaction *new, struct sigaction *old) {
+    struct sigaction before = programs;
+    if (number != SIGSEGV) return set_action(number, new, old);
+    if (new) programs = *new;
+    if (old) *old = before;
+    return 0;
+}
+
+sighandler_t signal(int number, sighandler_t handler) {
+    struct sigaction new, old;
+    memset(&new, 0, sizeof new);
+    new.sa_handler = handler;
+    new.sa_flags = SA_RESTART;
+    return sigaction(number, &new, &old) ? SIG_ERR : old.sa_handler;
+}
+
+/* A blocked fault would end the program. */
+static int mask(const char *name, int how, const sigset_t *set, sigset_t *old) {
+    int (*next)(int, const sigset_t *, sigset_t *) = dlsym(RTLD_NEXT, name);
+    sigset_t without;
+    if (set && how != SIG_UNBLOCK) {
+        without = *set;
+        sigdelset(&without, SIGSEGV);
+        set = &without;
+    }
+    return next(how, set, old);
+}
+
+int sigprocmask(int how, const sigset_t *set, sigset_t *old) {
+    return mask("sigprocmask", how, set, old);
+}
+
+int pthread_sigmask(int how, const sigset_t *set, sigset_t *old) {
+    return mask("pthread_sigmask", how, set, old);
+}
+
 __attribute__((constructor)) static void start(void) {
     static const char excuse[] = "older_processor: this processor or kernel cannot fault on cpuid\n";
     struct sigaction action;
     memset(&action, 0, sizeof action);
     action.sa_sigaction = on_fault;
     action.sa_flags = SA_SIGINFO | SA_NODEFER;
-    sigaction(SIGSEGV, &action, 0);
+    set_action(SIGSEGV, &action, 0);
     if (allow_cpuid(0) && write(2, excuse, sizeof excuse - 1)) _exit(3);
 }

@@ -31,7 +31,7 @@ def environment() -> dict[str, str] | str:
     if compiler is None:
         return "hiding instruction sets needs a C compiler (Debian: apt-get install gcc)"
     library = Path(mkdtemp(prefix="samespace-older-")) / "older_processor.so"
-    build = [compiler, "-O2", "-shared", "-fPIC", "-o", str(library), str(SOURCE)]
+    build = [compiler, "-O2", "-shared", "-fPIC", "-o", str(library), str(SOURCE), "-ldl"]
     subprocess.run(build, check=True)
     variables = {"LD_PRELOAD": str(library)}
     tried = subprocess.run(

@@ -40,14 +40,16 @@ def write_pictures(folder: Path) -> dict[str, str]:
 def make_bundle(folder: Path) -> None:
     """`edge.bundle`: every ONNX file, and golden pictures of the kinds that go wrong.
 
-    A process of its own exports it: torch has no place here.
+    `usual.onnx`: the int8 file as other quantisers write it. A process of its own exports both:
+    torch has no place here.
     """
     pictures = folder / "pictures"
     golden = [folder / "photo.jpg", pictures / "rgba.png", pictures / "lossy.webp"]
     golden[0].write_bytes(file(photo(320, 240, seed=2), "jpeg", quality=85))
     targets = ("onnx-fp32", "onnx-fp16", "onnx-int8")
     make = [sys.executable, "-W", "ignore", "-m", "tests.make_bundle", folder / "edge.bundle"]
-    subprocess.run([*make, *targets, "--golden", *golden], cwd=ROOT, check=True)
+    more = ["--golden", *golden, "--usual", folder / "usual.onnx"]
+    subprocess.run([*make, *targets, *more], cwd=ROOT, check=True)
 
 
 def write_expected(folder: Path, groups: dict[str, str]) -> None:

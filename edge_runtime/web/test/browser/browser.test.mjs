@@ -7,6 +7,7 @@ import { decodeTests } from "./decode.mjs";
 import { embedTests } from "./embed.mjs";
 import { start } from "./harness.mjs";
 import { openTests } from "./open.mjs";
+import { processorTests } from "./processor.mjs";
 import { refusalTests } from "./refuse.mjs";
 import { webgpuTests } from "./webgpu.mjs";
 
@@ -20,6 +21,7 @@ const at = () => place;
 decodeTests(at);
 embedTests(at);
 openTests(at);
+processorTests(at);
 refusalTests(at);
 checkTests(at);
 webgpuTests(at);

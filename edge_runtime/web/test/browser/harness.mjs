@@ -23,10 +23,15 @@ const FLAGS = [
 export const NO_GPU = ["--disable-gpu"];
 export const SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
 
-/** Start Chromium, however long that takes here; `CHROMIUM` names another one. */
-export function launch(flags) {
+/**
+ * Start Chromium, however long that takes here; `CHROMIUM` names another one. `variables` are of its
+ * environment.
+ */
+export function launch(flags, variables = {}) {
   const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
-  return chromium.launch({ executablePath, headless: true, args: [...FLAGS, ...flags], timeout: 0 });
+  const env = { ...process.env, ...variables };
+  const args = [...FLAGS, ...flags];
+  return chromium.launch({ executablePath, headless: true, args, env, timeout: 0 });
 }
 
 /** sha256 of a file's content, as a manifest writes it. */
