@@ -101,8 +101,9 @@ def weight_gradient(x: Tensor, grad: Tensor, kernel: int, stride: int, padding: 
 def _by_products(x: Tensor, grad: Tensor, kernel: int, padding: int) -> Tensor:
     """The gradient (C, K²): a product of maps by channel, whose entries are then sorted."""
     count, channels, height, width = x.shape
-    ours = x.permute(1, 2, 3, 0).reshape(channels, height * width, count)
-    theirs = grad.permute(1, 0, 2, 3).reshape(channels, count, -1)
+    # Contiguous, or bmm multiplies one channel at a time.
+    ours = x.permute(1, 2, 3, 0).reshape(channels, height * width, count).contiguous()
+    theirs = grad.permute(1, 0, 2, 3).reshape(channels, count, -1).contiguous()
     pairs = torch.bmm(ours, theirs).view(channels, -1)
     return pairs @ _places(height, width, kernel, padding)
 

@@ -22,16 +22,18 @@ _HEAD_VIEWS = 3
 
 
 @torch.no_grad()
-def start_classifier(students: Solo, views: Views, material: Material) -> None:
+def start_classifier(students: Solo, views: Views, material: Material, progress: Progress) -> None:
     """A classifier starts at its labels' centres: from anywhere else the first steps would tear
     up what the backbone knows already."""
     model = students.model("model")
     inputs = views.inputs[model.config.input_size][0]
+    progress("start the classifier", 0, 1)
     vectors = unit_vectors(model, features(model, inputs, best_device()))
     for loss in students.losses:
         weight = getattr(loss, "classifier", None)
         if isinstance(weight, nn.Parameter):
             weight.copy_(class_centres(vectors, material.labels, len(material.names)))
+    progress("start the classifier", 1, 1)
 
 
 class Refitted(NamedTuple):
@@ -81,7 +83,9 @@ def refit(
 
 
 @torch.no_grad()
-def start_head(model: EmbeddingModel, views: Views, targets: Tensor | None = None) -> None:
+def start_head(
+    model: EmbeddingModel, views: Views, progress: Progress, targets: Tensor | None = None
+) -> None:
     """Begin with the head that comes nearest to another model's vectors, given the features.
 
     Args:
@@ -90,6 +94,7 @@ def start_head(model: EmbeddingModel, views: Views, targets: Tensor | None = Non
     """
     count = min(2, views.plain)
     inputs = views.inputs[model.config.input_size]
+    progress("start the head", 0, 1)
     x = features(model, inputs[:count].flatten(0, 1), best_device())
     if targets is None:
         assert views.taught is not None
@@ -100,6 +105,7 @@ def start_head(model: EmbeddingModel, views: Views, targets: Tensor | None = Non
     weight, bias = fit_ridge(x[told], y[told])
     model.embed.weight[: len(weight)].copy_(weight)
     model.embed.bias[: len(bias)].copy_(bias)
+    progress("start the head", 1, 1)
 
 
 def anchors(taught: Tensor, labels: Tensor, plain: int) -> Tensor:

@@ -76,7 +76,7 @@ def train_cloud(
     )
     students = Solo(model, config.losses, context, config.nested)
     views = _views(material, config, students, progress)
-    start_classifier(students, views, material)
+    start_classifier(students, views, material, progress)
 
     def validate(averaged: Students) -> Mapping[str, float]:
         found = homogeneous(averaged.model("model"), material)
@@ -174,7 +174,7 @@ def train_edge(
             stacklevel=2,
         )
     if ridge_head:
-        start_head(model, teaching.views)
+        start_head(model, teaching.views, progress)
 
     def validate(averaged: Students) -> Mapping[str, float]:
         student = averaged.model("model")

@@ -86,8 +86,8 @@ def train_upgrade(
     students = Successor(model, config.losses, teaching.context, held, config.nested)
     if not warm:
         rows_of_labels = frozen.classifier[material.labels]
-        start_head(model, views, None if views.taught is not None else rows_of_labels)
-    start_classifier(students, views, material)
+        start_head(model, views, progress, None if views.taught is not None else rows_of_labels)
+    start_classifier(students, views, material, progress)
 
     def validate(averaged: Students) -> Mapping[str, float]:
         return _measured(averaged.model("model"), teaching, teacher)

@@ -491,7 +491,7 @@ def test_the_head_begins_in_the_old_space(
     model = EmbeddingModel(replace(OLD.model, dim=24))
     model.backbone.load_state_dict(alone.model.backbone.state_dict())
     beyond = model.embed.weight[DIM:].clone()
-    start_head(model, views, told)
+    start_head(model, views, lambda stage, done, total: None, told)
     assert torch.equal(model.embed.weight[DIM:], beyond)
     begun = replace(alone, model=model.eval(), shorter={DIM: old.fingerprint}).prefix(DIM)
     assert found_known(data, begun, old) > 0.5
