@@ -140,7 +140,6 @@ def bare(kind: str, backbone: str, size: int, batch: int) -> float:
     import numpy as np
     import torch
 
-    from samespace_cloud.frozen_network import frozen
     from samespace_cloud.model import EmbeddingModel, ModelConfig
     from samespace_cloud.pretrained import MEAN, STD
     from samespace_edge._runtimes import INPUT, OUTPUT
