@@ -42,7 +42,8 @@ demo: $(DEMO) ## the main job, from pictures to a verified search (minutes)
 
 .PHONY: test
 test: $(READY) ## the fast tests (under 5 minutes)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow" --ignore tests/web
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile \
+		-m "not slow" --ignore tests/web
 
 .PHONY: test-slow
 test-slow: $(READY) ## the end-to-end tests that take minutes

@@ -28,6 +28,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from tests.patience import PATIENCE
 from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent
@@ -100,7 +101,7 @@ class MilvusProcess:
         assert self._process is not None
         return self._process.pid
 
-    def start(self, timeout: float = 180.0) -> None:
+    def start(self, timeout: float = PATIENCE) -> None:
         """Start it and wait until it says that it is healthy, in seconds."""
         inside = self._open_network()
         program = UNPACKED / "bin" / "milvus"
