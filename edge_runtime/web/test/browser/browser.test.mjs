@@ -6,6 +6,7 @@ import { checkTests } from "./check.mjs";
 import { decodeTests } from "./decode.mjs";
 import { embedTests } from "./embed.mjs";
 import { start } from "./harness.mjs";
+import { overlapTests } from "./overlap.mjs";
 import { refusalTests } from "./refuse.mjs";
 import { webgpuTests } from "./webgpu.mjs";
 
@@ -18,6 +19,7 @@ after(() => place?.stop());
 const at = () => place;
 decodeTests(at);
 embedTests(at);
+overlapTests(at);
 refusalTests(at);
 checkTests(at);
 webgpuTests(at);
