@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from samespace import Dataset, Embedder, Gallery
+from samespace.gallery import GivenVectors
 from samespace_edge import GalleryError
 from tests.conftest import Colours, picture
 from tests.sdk.test_gallery import vectors
@@ -110,6 +111,48 @@ def test_hub_corrections_come_and_go_while_others_search(path: Path, cloud: Embe
     with Gallery.open(path) as gallery:
         at_once(work)
         assert gallery.corrections() == ()
+
+
+def test_an_upgrade_runs_and_is_taken_back_while_others_search(
+    path: Path, cloud: Embedder, bundles: dict[str, Path], certificate: Path
+) -> None:
+    """Every item has the old model's vector or the new one's, and each names who made it."""
+    edge = Embedder(bundles["edge"]).identity
+    names = [f"i{i}" for i in range(FIXED)]
+    made = {cloud.identity: vectors(FIXED), edge: vectors(FIXED, seed=3)}
+    over = threading.Event()
+
+    def upgrade() -> None:
+        for _ in range(2):
+            gallery.upgrade.run(GivenVectors(edge, names, made[edge]), batch=100)
+            gallery.upgrade.rollback()
+
+    def search(number: int) -> None:
+        i = number
+        while not over.is_set():
+            for record in gallery.get(names[i : i + 5]):
+                expected = made[record.model][int(record.id[1:])]
+                assert np.abs(record.vector - expected).max() < 1e-6
+            assert len(gallery) == FIXED
+            status = gallery.upgrade.status()
+            assert status is None or status.done + status.waiting == FIXED
+            found = gallery.search(vectors=made[edge][i : i + 1], model=edge, k=FIXED, exact=True)
+            assert sorted(found.ids[0]) == sorted(names)
+            i = (i + 31) % (FIXED - 5)
+
+    def work(number: int) -> None:
+        if number:
+            search(number)
+            return
+        try:
+            upgrade()
+        finally:
+            over.set()
+
+    with Gallery.open(path) as gallery:
+        gallery.admit(certificate)
+        at_once(work, threads=4)
+        assert {record.model for record in gallery.get(names)} == {cloud.identity}
 
 
 def test_two_galleries_of_one_folder_are_of_one_state_each(path: Path, cloud: Embedder) -> None:
