@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from samespace_edge._errors import (
 )
 from samespace_edge._identity import Fingerprint, ModelIdentity, canonical_json
 from samespace_edge._layers import AdapterLayers, Array
+from samespace_edge._temporary import temporary_for
 from samespace_edge._tensors import pack, unpack
 
 SCHEMA = 1
@@ -211,7 +211,7 @@ class Adapter:
     def write(self, path: str | Path) -> None:
         """Write the adapter to a file, in one step; raises `ConfigError` where that fails."""
         path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary = temporary_for(path)
         try:
             temporary.write_bytes(self.to_bytes())
             temporary.replace(path)

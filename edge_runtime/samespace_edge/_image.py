@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -35,6 +36,24 @@ _XMP = ("xmp", "XML:com.adobe.xmp")
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
+# Pillow reads a file when its pixels are first asked for. Two threads that ask the same image at
+# once may get a half of it, or an error. Images share a few locks, so they seldom share one.
+_TURNS = [threading.Lock() for _ in range(16)]
+
+
+def turn_of(image: Image.Image) -> threading.Lock:
+    """Return the lock to hold while reading a PIL image that other threads may be reading too."""
+    return _TURNS[id(image) // 16 % len(_TURNS)]
+
+
+def _after_fork() -> None:
+    _TURNS[:] = [threading.Lock() for _ in _TURNS]  # who held one is not there any more
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 def decode(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Decode to upright uint8 RGB (H, W, 3).
 
@@ -53,7 +72,8 @@ def decode_image(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Image.Ima
         return Image.fromarray(_checked_array(source, max_pixels))
     if isinstance(source, Image.Image):
         try:
-            return _to_rgb(source, "the PIL image", max_pixels)
+            with turn_of(source):
+                return _to_rgb(source, "the PIL image", max_pixels)
         except (OSError, SyntaxError, ValueError, EOFError) as error:  # read only now
             raise _damaged("the PIL image", error) from None
     if isinstance(source, bytes):

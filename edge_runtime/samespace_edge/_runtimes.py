@@ -7,7 +7,9 @@ each entry is a `RuntimeKind`. They run only when they are asked for by name.
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -18,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samespace_edge._errors import BundleFormatError, ConfigError, RuntimeUnavailableError
+from samespace_edge._lent import Lent
 
 Graph: TypeAlias = bytes | Path
 """A graph file's content, or the folder of a graph that is a folder (a Core ML package)."""
@@ -27,13 +30,15 @@ INPUT, OUTPUT = "image", "embedding"
 
 
 class Runtime(Protocol):
-    """A loaded graph."""
+    """A loaded graph. Any number of threads may call it at the same time."""
 
     def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 RGB (N, H, W, 3) to float32 unit vectors (N, D)."""
 
 
 class _OnnxRuntime:
+    """onnxruntime. Its sessions take calls of several threads at the same time by themselves."""
+
     def __init__(self, graph: Graph, threads: int, providers: Sequence[str]) -> None:
         import onnxruntime as ort
 
@@ -62,40 +67,55 @@ class _OnnxRuntime:
 
 class _TFLite:
     """LiteRT, under its present and its former name. Its XNNPACK delegate is built for one batch
-    size, so pictures go through one by one."""
+    size, so pictures go through one by one.
+
+    An interpreter is one buffer for the input, one for the output, and no lock: a second thread
+    would overwrite the picture of the first. So every call borrows an interpreter for itself.
+    """
 
     def __init__(self, module: str, graph: Graph, threads: int, providers: Sequence[str]) -> None:
         if providers:
             raise ConfigError(f"{module} takes no providers; it has {', '.join(providers)}")
-        interpreter = importlib.import_module(f"{module}.interpreter").Interpreter
-        try:
-            self._interpreter = interpreter(model_content=graph, num_threads=threads)
-            self._interpreter.allocate_tensors()
-            signatures = self._interpreter.get_signature_list()
-            if len(signatures) != 1:
-                raise ValueError(f"{len(signatures)} signatures where one is expected")
-            (signature,) = signatures.values()
-        except (RuntimeError, ValueError, TypeError) as error:
-            raise BundleFormatError(f"{module} cannot load the graph: {error}") from None
+        self._module, self._graph, self._threads = module, graph, threads
+        # More of them than processors would only wait for one another.
+        self._interpreters = Lent(self._load, max(1, _processors() // threads))
+        with self._interpreters.one() as first:  # here, so that a bad graph fails at loading
+            (signature,) = first.get_signature_list().values()
+            # By index: a signature runner looks everything up by name in every call.
+            self._input = first.get_input_details()[0]["index"]
+            self._output = first.get_output_details()[0]["index"]
         _names(signature["inputs"], INPUT, "input")
         _names(signature["outputs"], OUTPUT, "output")
-        # By index: a signature runner looks everything up by name in every call.
-        self._input = self._interpreter.get_input_details()[0]["index"]
-        self._output = self._interpreter.get_output_details()[0]["index"]
+
+    def _load(self) -> Any:
+        interpreter = importlib.import_module(f"{self._module}.interpreter").Interpreter
+        try:
+            loaded = interpreter(model_content=self._graph, num_threads=self._threads)
+            loaded.allocate_tensors()
+            signatures = loaded.get_signature_list()
+            if len(signatures) != 1:
+                raise ValueError(f"{len(signatures)} signatures where one is expected")
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise BundleFormatError(f"{self._module} cannot load the graph: {error}") from None
+        return loaded
 
     def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return np.concatenate([self._one(row) for row in batch])
+        with self._interpreters.one() as interpreter:
+            return np.concatenate([self._one(interpreter, row) for row in batch])
 
-    def _one(self, row: NDArray[np.uint8]) -> NDArray[np.float32]:
-        self._interpreter.set_tensor(self._input, row[None])
-        self._interpreter.invoke()
-        vector: NDArray[np.float32] = self._interpreter.get_tensor(self._output)
+    def _one(self, interpreter: Any, row: NDArray[np.uint8]) -> NDArray[np.float32]:
+        interpreter.set_tensor(self._input, row[None])
+        interpreter.invoke()
+        vector: NDArray[np.float32] = interpreter.get_tensor(self._output)
         return vector
 
 
 class _CoreML:
     """Core ML through coremltools: macOS only. Not run in this project's checks, which have no
-    Mac; there the saved program is interpreted (see samespace_export)."""
+    Mac; there the saved program is interpreted (see samespace_export).
+
+    Apple allows an `MLModel` to one thread at a time, so calls take turns, picture by picture.
+    """
 
     def __init__(self, graph: Graph, threads: int, providers: Sequence[str]) -> None:
         import coremltools as ct
@@ -107,13 +127,25 @@ class _CoreML:
                 f"not {', '.join(names)}"
             )
         # Threads are Core ML's own affair.
+        self._turn = threading.Lock()
         self._model = ct.models.MLModel(str(graph), compute_units=ct.ComputeUnit[names[0]])
 
     def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.concatenate([self._one(row) for row in batch])
+
+    def _one(self, row: NDArray[np.uint8]) -> NDArray[np.float32]:
         from PIL import Image
 
-        vectors = [self._model.predict({INPUT: Image.fromarray(row)})[OUTPUT] for row in batch]
-        return np.concatenate([np.asarray(v, np.float32).reshape(1, -1) for v in vectors])
+        with self._turn:
+            vector = self._model.predict({INPUT: Image.fromarray(row)})[OUTPUT]
+            return np.array(vector, np.float32).reshape(1, -1)
+
+
+def _processors() -> int:
+    """How many processors this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

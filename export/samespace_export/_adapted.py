@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ import numpy as np
 
 from samespace_edge import Adapter, Bundle, ConfigError, Embedder, Manifest, Variant, decode
 from samespace_edge._bundle import GOLDEN, Role
+from samespace_edge._temporary import temporary_for
 from samespace_export._append import append_adapter
 from samespace_export._beside import put_beside
 from samespace_export._exact import exact
@@ -98,7 +98,7 @@ def adapt_bundle(
     manifest = _manifest(source.manifest, adapter, made, files, name, role)
     if beside is not None:
         manifest = _with_side(manifest, beside.manifest)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    temporary = temporary_for(out)
     try:
         _write(temporary, files, manifest)
         parity = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -36,6 +35,7 @@ from samespace_edge._bundle import (
     output_json,
     preprocessing_json,
 )
+from samespace_edge._temporary import temporary_for
 from samespace_export._calibration import Calibration
 from samespace_export._convert import Converter
 from samespace_export._cost import count_cost
@@ -214,7 +214,7 @@ def export_bundle(
         producer=f"samespace {version('samespace')}",
         card=spec.card,
     )
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    temporary = temporary_for(out)
     try:
         _write(temporary, files, manifest)
         parity = []
@@ -298,7 +298,7 @@ def _write(folder: Path, files: Mapping[str, bytes], manifest: Manifest) -> None
 
 
 def _move_into_place(temporary: Path, out: Path) -> None:
-    previous = out.with_name(f".{out.name}.previous.{os.getpid()}")
+    previous = temporary_for(out.with_name(f"{out.name}.previous"))
     if out.exists():
         out.rename(previous)
     try:

@@ -19,6 +19,7 @@ from samespace_edge import (
     load_measured,
 )
 from samespace_edge._measure import main
+from tests.threads import THREADS, at_once
 
 pytest.importorskip("tflite_runtime", reason="only in its own environment")
 
@@ -71,3 +72,19 @@ def test_what_is_measured_here_is_read_elsewhere(bundle: Path, tmp_path: Path) -
 def test_other_formats_name_what_is_missing(bundle: Path) -> None:
     with pytest.raises(RuntimeUnavailableError, match=r'pip install "samespace\[onnx\]"'):
         Embedder(bundle, variant="onnx-fp32")
+
+
+@pytest.mark.parametrize("variant", FILES)
+def test_every_thread_gets_the_vectors_of_its_own_pictures(variant: str, bundle: Path) -> None:
+    embedder = Embedder(bundle, variant=variant)
+    size = embedder.bundle.manifest.resize
+    shape = (THREADS, 2, size.height, size.width, 3)
+    own = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    alone = [embedder.embed_pixels(pixels) for pixels in own]
+
+    def work(number: int) -> float:
+        made = [embedder.embed_pixels(own[number]) for _ in range(100)]
+        return float(np.abs(np.stack(made) - alone[number]).max())
+
+    assert max(at_once(work)) < 1e-6
+    assert np.abs(np.stack(alone[1:]) - np.stack(alone[:-1])).max() > 1e-2

@@ -14,7 +14,10 @@ const BATCH = 16;
 /**
  * Runs a bundle: pictures in, unit vectors out, equal to Python's within the bundle's tolerances.
  *
- * Calls may overlap; graphs are run one after the other.
+ * Calls may overlap: each gets the vectors of the pictures that it gave. Graphs are run one after
+ * the other, so calls that overlap wait for one another. Pixels are copied when a call begins, so
+ * their memory may be used again at once. `embedAll` reads its pictures one by one: do not change
+ * them until it is done.
  */
 export class Embedder {
   private constructor(

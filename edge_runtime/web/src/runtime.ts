@@ -61,7 +61,8 @@ export class Graph {
     shape: InputShape,
   ): Promise<{ data: Float32Array; dims: readonly number[] }> {
     if (this.released) throw new SamespaceError("this embedder was disposed of; load it again");
-    const input = new this.ort.Tensor("uint8", pixels, shape);
+    // A copy: until its turn comes, the caller may have put the next picture into the same memory.
+    const input = new this.ort.Tensor("uint8", pixels.slice(), shape);
     const output = (await inTurn(() => this.session.run({ [INPUT]: input })))[OUTPUT];
     if (!(output?.data instanceof Float32Array)) {
       throw new BundleFormatError(`the graph's ${OUTPUT} is not float32; export the bundle again`);

@@ -19,6 +19,7 @@ from samespace.gallery import (
     UpgradeStatus,
 )
 from samespace_edge import DecodeError, Fingerprint, ImageSource, ModelIdentity
+from samespace_edge._image import turn_of
 
 
 def result_of(value: Mapping[str, Any], payloads: bool) -> SearchResult:
@@ -78,7 +79,8 @@ def encoded(source: ImageSource) -> bytes:
     file = io.BytesIO()
     try:
         image = source if isinstance(source, Image.Image) else Image.fromarray(source)
-        image.save(file, "PNG")
+        with turn_of(image):
+            image.save(file, "PNG")
     except (OSError, TypeError, ValueError) as error:
         raise DecodeError(f"a picture cannot be sent: {error}") from None
     return file.getvalue()

@@ -19,6 +19,7 @@ from samespace_edge import (
     GalleryStorageError,
     canonical_json,
 )
+from samespace_edge._temporary import temporary_for
 
 SCHEMA = 1
 
@@ -91,7 +92,7 @@ def store(gallery: Gallery, clustering: Clustering) -> Path:
         raise GalleryBusyError(
             f"{path} was written by another process meanwhile; cluster the gallery again"
         )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = temporary_for(path)
     try:
         path.parent.mkdir(exist_ok=True)
         with temporary.open("w", encoding="utf-8") as file:

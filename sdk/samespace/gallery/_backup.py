@@ -12,6 +12,7 @@ from pathlib import Path
 from samespace.gallery._gallery import Gallery
 from samespace.gallery._store import DATABASE
 from samespace_edge import GalleryError, GalleryStorageError
+from samespace_edge._temporary import temporary_for
 
 _EXTRAS = ("clusters",)
 """What belongs to a gallery besides its database. The index is made from that again."""
@@ -66,7 +67,7 @@ def _appearing(out: Path) -> Iterator[Path]:
     """A folder to fill, which gets its name when all went well and is removed otherwise."""
     if out.exists():
         raise GalleryError(f"there is already something at {out}; name a new folder")
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    temporary = temporary_for(out)
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)

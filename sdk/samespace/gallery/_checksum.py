@@ -8,6 +8,8 @@ import threading
 import zlib
 from pathlib import Path
 
+from samespace_edge._temporary import temporary_for
+
 _SUM = "gallery.sum"
 
 
@@ -108,7 +110,7 @@ class FileSum:
         value = {**stamp, "crc": HANDLES.crc(self._path)}
         if self._stamp() != stamp or self._log.exists():
             return  # somebody came in between
-        temporary = self._note.with_name(f".{_SUM}.{os.getpid()}")
+        temporary = temporary_for(self._note)
         temporary.write_text(json.dumps(value))
         temporary.replace(self._note)
 

@@ -116,8 +116,9 @@ class EmbeddedGallery(Gallery):
         vectors = self._vectors(model, *given)
         made = Correction(0, number, k, weight, 0, vectors)
         correct(self._store, self._hubs, self._lock, made, progress)
-        self._live.stale = True
-        return HubCorrection(self._named()[number], len(vectors), k, weight)
+        with self._lock:
+            self._live.stale = True
+            return HubCorrection(self._named()[number], len(vectors), k, weight)
 
     def uncorrect_hubs(self, model: Embedder | ModelIdentity) -> None:
         """See `Gallery.uncorrect_hubs`."""
@@ -130,11 +131,9 @@ class EmbeddedGallery(Gallery):
     def corrections(self) -> tuple[HubCorrection, ...]:
         """See `Gallery.corrections`."""
         with self._lock:
+            found = self._hubs.corrections()
             models = self._named()
-            return tuple(
-                HubCorrection(models[c.model], len(c.bank), c.k, c.weight)
-                for c in self._hubs.corrections()
-            )
+            return tuple(HubCorrection(models[c.model], len(c.bank), c.k, c.weight) for c in found)
 
     def _correction(self, number: int, corrected: bool | None) -> Correction | None:
         """What a search by this model is corrected with; after `refresh`."""
@@ -255,8 +254,7 @@ class EmbeddedGallery(Gallery):
         probes: int,
         corrected: bool | None,
     ) -> SearchResult:
-        with self._lock:
-            self._live.refresh()
+        with self._lock, self._live.current():
             found, corrected_scores = self._live.search(
                 queries,
                 k,
@@ -286,8 +284,7 @@ class EmbeddedGallery(Gallery):
         return [[values.get(key) for key in row] for row in keys]
 
     def _shape(self) -> tuple[bool, int]:
-        size = sum(p.stat().st_size for p in self.path.rglob("*") if p.is_file())
-        return self._live.index.base is not None, size
+        return self._live.index.base is not None, sum(map(_size, self.path.rglob("*")))
 
     # what an upgrade needs
 
@@ -314,3 +311,11 @@ class EmbeddedGallery(Gallery):
                     f"another process is upgrading gallery {self.name!r}"
                 ) from None
             yield
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 for a folder, and for what another process has just removed."""
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except FileNotFoundError:
+        return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from samespace.gallery._inputs import packed
 from samespace.gallery._protocols import StoredRow
 from samespace_edge import DataError, ModelIdentity
+from samespace_edge._temporary import temporary_for
 
 
 def write_export(
@@ -29,7 +29,7 @@ def write_export(
     """
     position = {number: i for i, number in enumerate(models)}
     raw = b"".join(row[3] for row in rows)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = temporary_for(path)
     with temporary.open("wb") as file:
         arrays: dict[str, Any] = {
             "vectors": np.frombuffer(raw, np.float32).reshape(len(rows), dim),

@@ -69,8 +69,10 @@ class Gallery(abc.ABC):
     >>> gallery.search(images=["photo.jpg"], model=edge, k=3)[0][0].id  # doctest: +SKIP
     'cup'
 
-    Use it as a context manager, or call `close`. Several processes may have the same gallery
-    open. In a folder one of them writes at a time and the others wait; for Milvus see
+    Use it as a context manager, or call `close`. Any number of threads may use one gallery at the
+    same time. In a folder a lock lets one of them at the index and the database at a time;
+    pictures are embedded before that, by all threads at once. Several processes may have the same
+    gallery open. In a folder one of them writes at a time and the others wait; for Milvus see
     docs/milvus.md.
     """
 
@@ -246,12 +248,13 @@ class Gallery(abc.ABC):
 
     def _load_models(self) -> None:
         found = {}
-        for number, value, certificate in self._store.models():
-            identity = ModelIdentity.from_json(value)
-            if certificate is not None:
-                Certificate.from_json(certificate)
-            found[identity.fingerprint.hex, identity.variant_sha256] = (number, identity)
-        self._models = found
+        with self._lock:  # or it would read what another thread has not committed yet
+            for number, value, certificate in self._store.models():
+                identity = ModelIdentity.from_json(value)
+                if certificate is not None:
+                    Certificate.from_json(certificate)
+                found[identity.fingerprint.hex, identity.variant_sha256] = (number, identity)
+            self._models = found
 
     def _named(self) -> dict[int, ModelIdentity]:
         """The admitted models by number, those that other processes admitted among them."""
@@ -261,8 +264,7 @@ class Gallery(abc.ABC):
     def _number_of(self, identity: ModelIdentity) -> int:
         key = (identity.fingerprint.hex, identity.variant_sha256)
         if key not in self._models:
-            with self._lock:
-                self._load_models()  # another process may have admitted it
+            self._load_models()  # another process may have admitted it
         if key in self._models:
             return self._models[key][0]
         if identity.space != self.space:
@@ -450,17 +452,17 @@ class Gallery(abc.ABC):
 
         Raises `UnknownIdError` and the errors of `add`.
         """
+        raw = None
+        number = None
+        if vector is not None or image is not None:
+            if model is None:
+                raise ConfigError("a new vector needs the model that made it")
+            number = self._number_of(identity_of(model))
+            new = None if vector is None else np.asarray(vector)[None]
+            images = None if image is None else [image]
+            raw = self._vectors(model, new, images, [id_]).tobytes()
+        text = None if payload is _KEEP else payload_texts([payload], 1)[0]
         with self._lock:
-            raw = None
-            number = None
-            if vector is not None or image is not None:
-                if model is None:
-                    raise ConfigError("a new vector needs the model that made it")
-                number = self._number_of(identity_of(model))
-                new = None if vector is None else np.asarray(vector)[None]
-                images = None if image is None else [image]
-                raw = self._vectors(model, new, images, [id_]).tobytes()
-            text = None if payload is _KEEP else payload_texts([payload], 1)[0]
             self._change(id_, number, raw, text, keep_payload=payload is _KEEP)
 
     @abc.abstractmethod
@@ -650,7 +652,7 @@ class Gallery(abc.ABC):
         `payloads` and `models` as UTF-8 text in one piece, uint8, of which item i (a payload as
         JSON) ends at `ids_ends[i]`, `payloads_ends[i]`, `models_ends[i]`.
         """
-        with self._lock:
+        with self._lock, self._store.reading():
             models = self._named()
             rows = list(self._store.rows())
         write_export(Path(path), rows, models, self.dim)

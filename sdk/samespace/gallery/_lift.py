@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from samespace_edge import (
     ModelIdentity,
     NotCertifiedError,
 )
+from samespace_edge._temporary import temporary_for
 
 if TYPE_CHECKING:
     from samespace.gallery._embedded import EmbeddedGallery
@@ -47,7 +47,7 @@ def lift(
     _check_side(gallery, adapter)
     if path.exists():
         raise GalleryError(f"there is already something at {path}; lift into a new folder")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = temporary_for(path)
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         with type(gallery).create(temporary, anchor, name=path.name) as lifted:

@@ -8,7 +8,9 @@ not change an order, but as a direction that all items share it would spoil the 
 
 from __future__ import annotations
 
+import contextlib
 import secrets
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -70,6 +72,20 @@ class LiveIndex:
         behind = len(delta) + (base.removed if base else 0)
         if len(delta) and behind >= max(self._approximate_from, len(self.index) // 4):
             self._rebuild()
+
+    @contextlib.contextmanager
+    def current(self) -> Iterator[None]:
+        """Hold one committed state: of the index, and of what is read from the store meanwhile.
+
+        Otherwise an item that another process updates after `refresh` would be found under the
+        key of its old row, without a payload, or not pass a filter under either key.
+        """
+        while True:
+            self.refresh()
+            with self._store.reading():
+                if self._store.data_version() == self._seen_version:
+                    yield
+                    return
 
     def compact(self) -> None:
         """Fold what changed into the approximate index, where there is one, after `refresh`."""

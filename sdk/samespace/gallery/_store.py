@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
 import sqlite3
 import uuid
@@ -29,6 +28,7 @@ from samespace_edge import (
     GalleryStorageError,
     canonical_json,
 )
+from samespace_edge._temporary import name_once, temporary_for
 
 DATABASE = "gallery.db"
 _CHUNK = 500  # parameters in one IN (...)
@@ -85,23 +85,24 @@ class Store:
     def create(folder: Path, meta: dict[str, Any], anchor: dict[str, Any]) -> None:
         """Write an empty gallery, with its anchor's identity, into `folder` in one step."""
         path = folder / DATABASE
+        taken = GalleryError(f"there is already a gallery at {folder}; open it instead")
         if path.exists():
-            raise GalleryError(f"there is already a gallery at {folder}; open it instead")
+            raise taken
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            temporary = folder / f".{DATABASE}.{os.getpid()}"
+            temporary = temporary_for(path)
             temporary.unlink(missing_ok=True)
             with contextlib.closing(sqlite3.connect(temporary)) as db:
                 db.executescript(TABLES)
-                values = {"schema": SCHEMA, "uuid": uuid.uuid4().hex, **meta}
-                for key, value in values.items():
+                for key, value in {"schema": SCHEMA, "uuid": uuid.uuid4().hex, **meta}.items():
                     text = canonical_json(value)
                     db.execute(
                         "INSERT INTO meta VALUES (?, ?, ?)", (key, text, zlib.crc32(text.encode()))
                     )
                 _put_model(db, anchor, None)
                 db.commit()
-            temporary.rename(path)
+            if not name_once(temporary, path):
+                raise taken
         except (OSError, sqlite3.OperationalError) as error:
             raise GalleryStorageError(f"cannot create a gallery in {folder}: {error}") from None
 

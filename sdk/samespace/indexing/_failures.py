@@ -6,7 +6,6 @@ Both may be many: they are kept in a temporary database on the disk.
 from __future__ import annotations
 
 import csv
-import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +13,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from samespace_edge import ConfigError, DataError
+from samespace_edge._temporary import temporary_for
 
 _CHUNK = 500  # parameters in one IN (...)
 
@@ -133,7 +133,7 @@ class Ledger:
 
     def write(self) -> None:
         """Write the report in one step; without anything to tell there is none."""
-        temporary = self.report.with_name(f".{self.report.name}.{os.getpid()}")
+        temporary = temporary_for(self.report)
         try:
             with self._lock, temporary.open("w", encoding="utf-8", newline="") as file:
                 writer = csv.writer(file)

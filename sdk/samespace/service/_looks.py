@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -26,15 +27,17 @@ class Kept:
 
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make = make
+        self._turn = threading.Lock()
         self._value: Any = None
         self._until = 0.0
 
     def __call__(self) -> Any:
         """The answer, some 2 s old at most."""
-        if time.monotonic() >= self._until:
-            self._value = self._make()
-            self._until = time.monotonic() + _FRESH
-        return self._value
+        with self._turn:  # of several threads one makes it, and the others wait for that
+            if time.monotonic() >= self._until:
+                self._value = self._make()
+                self._until = time.monotonic() + _FRESH
+            return self._value
 
 
 def look_routes(service: Service) -> APIRouter:

@@ -8,6 +8,7 @@ import { embedTests } from "./embed.mjs";
 import { start } from "./harness.mjs";
 import { openTests } from "./open.mjs";
 import { processorTests } from "./processor.mjs";
+import { overlapTests } from "./overlap.mjs";
 import { refusalTests } from "./refuse.mjs";
 import { webgpuTests } from "./webgpu.mjs";
 
@@ -22,6 +23,7 @@ decodeTests(at);
 embedTests(at);
 openTests(at);
 processorTests(at);
+overlapTests(at);
 refusalTests(at);
 checkTests(at);
 webgpuTests(at);

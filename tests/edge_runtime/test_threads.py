@@ -1,0 +1,291 @@
+"""One object, any number of threads: everybody gets what is his."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from samespace.client._values import encoded
+from samespace_edge import Adapter, DimensionError, Embedder, Fingerprint, decode
+from samespace_edge._layers import AdapterLayers
+from samespace_edge._lent import Lent
+from samespace_edge._runtimes import _processors
+from tests.conftest import Colours, picture
+from tests.tflite_file import only_tflite
+from tests.threads import THREADS, at_once
+
+ROUNDS = 100
+
+
+@pytest.fixture(scope="module")
+def files(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The cloud model's bundle, by the runtime that its file is for."""
+    lite = only_tflite(bundles["cloud"], Colours(seed=1), tmp_path_factory.mktemp("l") / "x.bundle")
+    return {"onnxruntime": bundles["cloud"], "ai_edge_litert": lite}
+
+
+RUNTIMES = ("onnxruntime", "ai_edge_litert")
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_every_thread_gets_the_vectors_of_its_own_pictures(
+    runtime: str, files: dict[str, Path]
+) -> None:
+    embedder = Embedder(files[runtime])
+    assert embedder.runtime == runtime
+    pictures = [[picture(label, shot) for shot in range(3)] for label in range(THREADS)]
+    alone = [embedder.embed(own) for own in pictures]
+
+    def work(number: int) -> float:
+        made = [embedder.embed(pictures[number], batch_size=2) for _ in range(ROUNDS)]
+        return float(np.abs(np.stack(made) - alone[number]).max())
+
+    assert max(at_once(work)) < 1e-6
+    assert np.abs(np.stack(alone[1:]) - np.stack(alone[:-1])).max() > 0.1
+
+
+def test_one_pil_image_serves_many_threads() -> None:
+    """Pillow reads the file only when the first of them asks for pixels."""
+    file = io.BytesIO()
+    picture(0, 0, (400, 320)).save(file, "JPEG")
+    expected = decode(file.getvalue())
+    for _ in range(10):
+        shared = Image.open(io.BytesIO(file.getvalue()))
+        for pixels in at_once(lambda _, shared=shared: decode(shared)):
+            assert np.array_equal(pixels, expected)
+        sent = Image.open(io.BytesIO(file.getvalue()))
+        for png in at_once(lambda _, sent=sent: encoded(sent)):
+            assert np.array_equal(decode(png), expected)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_call_that_fails_is_nothing_to_the_others(runtime: str, files: dict[str, Path]) -> None:
+    embedder = Embedder(files[runtime])
+    own = np.stack([embedder.preprocess(picture(label, 0)) for label in range(THREADS)])
+    alone = embedder.embed_pixels(own)
+    narrow = np.zeros((1, 3, 3, 3), np.uint8)
+
+    def work(number: int) -> float:
+        worst = 0.0
+        for _ in range(ROUNDS // 4):
+            with pytest.raises(Exception, match=r"(?i)dimension"):
+                embedder.embed_pixels(narrow)
+            made = embedder.embed_pixels(own[number : number + 1])
+            worst = max(worst, float(np.abs(made - alone[number]).max()))
+        return worst
+
+    assert max(at_once(work)) < 1e-6
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_threads_may_load_at_the_same_time(runtime: str, files: dict[str, Path]) -> None:
+    loaded = at_once(lambda _: Embedder(files[runtime]))
+    vectors = at_once(lambda number: loaded[number].embed(picture(3, 0)))
+    assert np.ptp(np.stack(vectors), axis=0).max() < 1e-6
+
+
+# what is lent
+
+
+def test_nothing_is_lent_twice_and_no_more_are_made_than_allowed() -> None:
+    made: list[list[int]] = []
+
+    def make() -> list[int]:
+        made.append([])
+        return made[-1]
+
+    lent = Lent(make, 3)
+
+    def work(number: int) -> int:
+        most = 0
+        for _ in range(ROUNDS):
+            with lent.one() as mine:
+                mine.append(number)
+                most = max(most, len(mine))
+                mine.remove(number)
+        return most
+
+    assert at_once(work) == [1] * THREADS
+    assert 1 <= len(made) <= 3
+
+
+def test_one_at_a_time_makes_one() -> None:
+    made: list[object] = []
+    lent = Lent(lambda: made.append(object()) or made[-1], 3)
+    for _ in range(5):
+        with lent.one() as mine:
+            assert mine is made[0]
+    with lent.one() as one, lent.one() as other:
+        assert one is not other
+    assert len(made) == 2
+
+
+def test_what_could_not_be_made_takes_no_place() -> None:
+    outcomes = [MemoryError("full"), "good"]
+
+    def make() -> str:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    lent = Lent(make, 1)
+    with pytest.raises(MemoryError, match="full"), lent.one():
+        raise AssertionError("unreachable")
+    with pytest.raises(KeyError), lent.one() as mine:
+        raise KeyError(mine)
+    with lent.one() as mine:
+        assert mine == "good"
+
+
+def waits(lent: Lent, calls: int) -> None:
+    """Return once so many calls wait."""
+    until = time.monotonic() + 30
+    while len(lent._waiting) < calls:
+        assert time.monotonic() < until
+        time.sleep(0.001)
+
+
+def test_calls_wait_in_the_order_in_which_they_came() -> None:
+    lent = Lent(object, 1)
+    order: list[int] = []
+
+    def call(number: int) -> None:
+        with lent.one():
+            order.append(number)
+
+    threads = [threading.Thread(target=call, args=(number,)) for number in range(5)]
+    with lent.one():
+        for number, thread in enumerate(threads):
+            thread.start()
+            waits(lent, number + 1)
+    for thread in threads:
+        thread.join()
+    assert order == list(range(5))
+    assert lent.idle == 1
+
+
+def test_one_that_waits_makes_its_own_where_another_could_not() -> None:
+    fails = [True, False]
+    begun, go = threading.Event(), threading.Event()
+
+    def make() -> str:
+        if fails.pop(0):
+            begun.set()
+            go.wait(30)
+            raise MemoryError("full")
+        return "good"
+
+    lent = Lent(make, 1)
+    got: list[str] = []
+
+    def first() -> None:
+        with pytest.raises(MemoryError), lent.one():
+            raise AssertionError("unreachable")
+
+    def second() -> None:
+        with lent.one() as mine:
+            got.append(mine)
+
+    threads = [threading.Thread(target=first), threading.Thread(target=second)]
+    threads[0].start()
+    begun.wait(30)
+    threads[1].start()
+    waits(lent, 1)
+    go.set()
+    for thread in threads:
+        thread.join()
+    assert got == ["good"]
+
+
+def test_ctrl_c_while_waiting_loses_no_place() -> None:
+    lent = Lent(object, 1)
+
+    def interrupt() -> None:
+        waits(lent, 1)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    with lent.one():
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        with pytest.raises(KeyboardInterrupt), lent.one():
+            raise AssertionError("unreachable")
+        thread.join()
+    with lent.one():
+        assert lent.idle == 0
+    assert lent.idle == 1
+
+
+def test_an_interpreter_for_every_processor_and_no_more(files: dict[str, Path]) -> None:
+    embedder = Embedder(files["ai_edge_litert"])
+    lent = embedder._runtime._interpreters  # type: ignore[attr-defined]
+    assert lent.most == _processors()
+    at_once(lambda _: [embedder.embed(picture(0, 0)) for _ in range(ROUNDS)])
+    assert 1 <= lent.idle <= _processors()
+    many = Embedder(files["ai_edge_litert"], threads=_processors() + 1)
+    assert many._runtime._interpreters.most == 1  # type: ignore[attr-defined]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_forked_child_embeds_while_its_parent_does(runtime: str, files: dict[str, Path]) -> None:
+    embedder = Embedder(files[runtime])
+    expected = embedder.embed(picture(0, 0))
+    with contextlib.ExitStack() as busy:
+        if runtime == "ai_edge_litert":
+            lent = embedder._runtime._interpreters  # type: ignore[attr-defined]
+            for _ in range(lent.most):  # as if every thread of the parent were in a call
+                busy.enter_context(lent.one())
+        child = os.fork()
+        if not child:
+            signal.alarm(30)
+            same = np.abs(embedder.embed(picture(0, 0)) - expected).max() < 1e-6
+            os._exit(0 if same else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert np.abs(embedder.embed(picture(0, 0)) - expected).max() < 1e-6
+
+
+# the adapter
+
+
+def test_one_adapter_serves_many_threads(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    widths: tuple[Any, ...] = ((6, 5), (5, 4))
+    layers = AdapterLayers(
+        draw.standard_normal(6).astype(np.float32),
+        (draw.standard_normal((6, 4)).astype(np.float32),),
+        draw.standard_normal(4).astype(np.float32),
+        tuple(
+            (draw.standard_normal(w).astype(np.float32), np.zeros(w[1], np.float32)) for w in widths
+        ),
+    )
+    names = [Fingerprint(letter * 64) for letter in "abc"]
+    adapter = Adapter("affine", layers, *names)
+    own = draw.standard_normal((THREADS, 50, 6)).astype(np.float32)
+    alone = [adapter.apply(rows) for rows in own]
+    file = tmp_path / "x.adapter"
+
+    def work(number: int) -> bool:
+        same = True
+        for _ in range(ROUNDS):
+            same &= np.array_equal(adapter.apply(own[number]), alone[number])
+            with pytest.raises(DimensionError):
+                adapter.apply(own[number][:, :3])
+        for _ in range(ROUNDS // 4):
+            adapter.write(file)  # all of them to the same file
+            same &= Adapter.read(file).fingerprint == adapter.fingerprint
+        return same
+
+    assert all(at_once(work))
+    assert [p.name for p in tmp_path.iterdir()] == [file.name]
+    assert threading.active_count() < THREADS
