@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakSet
+
+T = TypeVar("T")
 
 
 class Lent:
@@ -35,14 +36,13 @@ class Lent:
         """How many were made and are not lent."""
         return sum(place is not None for place in self._places)
 
-    @contextmanager
-    def one(self) -> Iterator[Any]:
-        """Lend one for a `with`; raises what `make` raises."""
+    def call(self, act: Callable[[Any], T]) -> T:
+        """Return what `act` makes with one that it has for itself; raises what `make` raises."""
         lent = self._take()
         try:
             if lent is None:
                 lent = self._make()
-            yield lent
+            return act(lent)
         finally:
             self._give(lent)
 

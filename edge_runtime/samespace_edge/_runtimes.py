@@ -79,13 +79,15 @@ class _TFLite:
         self._module, self._graph, self._threads = module, graph, threads
         # More of them than processors would only wait for one another.
         self._interpreters = Lent(self._load, max(1, _processors() // threads))
-        with self._interpreters.one() as first:  # here, so that a bad graph fails at loading
-            (signature,) = first.get_signature_list().values()
-            # By index: a signature runner looks everything up by name in every call.
-            self._input = first.get_input_details()[0]["index"]
-            self._output = first.get_output_details()[0]["index"]
+        self._interpreters.call(self._look)  # here, so that a bad graph fails at loading
+
+    def _look(self, interpreter: Any) -> None:
+        (signature,) = interpreter.get_signature_list().values()
         _names(signature["inputs"], INPUT, "input")
         _names(signature["outputs"], OUTPUT, "output")
+        # By index: a signature runner looks everything up by name in every call.
+        self._input = interpreter.get_input_details()[0]["index"]
+        self._output = interpreter.get_output_details()[0]["index"]
 
     def _load(self) -> Any:
         interpreter = importlib.import_module(f"{self._module}.interpreter").Interpreter
@@ -100,8 +102,9 @@ class _TFLite:
         return loaded
 
     def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with self._interpreters.one() as interpreter:
-            return np.concatenate([self._one(interpreter, row) for row in batch])
+        return self._interpreters.call(
+            lambda own: np.concatenate([self._one(own, row) for row in batch])
+        )
 
     def _one(self, interpreter: Any, row: NDArray[np.uint8]) -> NDArray[np.float32]:
         interpreter.set_tensor(self._input, row[None])

@@ -8,7 +8,9 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -97,6 +99,33 @@ def test_threads_may_load_at_the_same_time(runtime: str, files: dict[str, Path])
 # what is lent
 
 
+@contextlib.contextmanager
+def held(lent: Lent) -> Iterator[Any]:
+    """One that another thread has meanwhile."""
+    taken: SimpleQueue[Any] = SimpleQueue()
+    over = threading.Event()
+
+    def hold(mine: Any) -> None:
+        taken.put(mine)
+        over.wait(60)
+
+    thread = threading.Thread(target=lent.call, args=(hold,))
+    thread.start()
+    try:
+        yield taken.get(timeout=60)
+    finally:
+        over.set()
+        thread.join()
+
+
+def waits(lent: Lent, calls: int) -> None:
+    """Return once so many calls wait."""
+    until = time.monotonic() + 60
+    while len(lent._waiting) < calls:
+        assert time.monotonic() < until
+        time.sleep(0.001)
+
+
 def test_nothing_is_lent_twice_and_no_more_are_made_than_allowed() -> None:
     made: list[list[int]] = []
 
@@ -107,27 +136,27 @@ def test_nothing_is_lent_twice_and_no_more_are_made_than_allowed() -> None:
     lent = Lent(make, 3)
 
     def work(number: int) -> int:
-        most = 0
-        for _ in range(ROUNDS):
-            with lent.one() as mine:
-                mine.append(number)
-                most = max(most, len(mine))
-                mine.remove(number)
-        return most
+        def use(mine: list[int]) -> int:
+            mine.append(number)
+            together = len(mine)
+            mine.remove(number)
+            return together
+
+        return max(lent.call(use) for _ in range(5 * ROUNDS))
 
     assert at_once(work) == [1] * THREADS
     assert 1 <= len(made) <= 3
+    assert lent.idle == len(made)
 
 
-def test_one_at_a_time_makes_one() -> None:
+def test_one_call_after_the_other_makes_one() -> None:
     made: list[object] = []
     lent = Lent(lambda: made.append(object()) or made[-1], 3)
     for _ in range(5):
-        with lent.one() as mine:
-            assert mine is made[0]
-    with lent.one() as one, lent.one() as other:
+        assert lent.call(lambda mine: mine) is made[0]
+    with held(lent) as one, held(lent) as other:
         assert one is not other
-    assert len(made) == 2
+    assert len(made) == lent.idle == 2
 
 
 def test_what_could_not_be_made_takes_no_place() -> None:
@@ -139,33 +168,25 @@ def test_what_could_not_be_made_takes_no_place() -> None:
             raise outcome
         return outcome
 
-    lent = Lent(make, 1)
-    with pytest.raises(MemoryError, match="full"), lent.one():
-        raise AssertionError("unreachable")
-    with pytest.raises(KeyError), lent.one() as mine:
+    def fail(mine: str) -> None:
         raise KeyError(mine)
-    with lent.one() as mine:
-        assert mine == "good"
 
-
-def waits(lent: Lent, calls: int) -> None:
-    """Return once so many calls wait."""
-    until = time.monotonic() + 30
-    while len(lent._waiting) < calls:
-        assert time.monotonic() < until
-        time.sleep(0.001)
+    lent = Lent(make, 1)
+    with pytest.raises(MemoryError, match="full"):
+        lent.call(fail)
+    with pytest.raises(KeyError, match="good"):
+        lent.call(fail)
+    assert lent.call(lambda mine: mine) == "good"
 
 
 def test_calls_wait_in_the_order_in_which_they_came() -> None:
     lent = Lent(object, 1)
     order: list[int] = []
-
-    def call(number: int) -> None:
-        with lent.one():
-            order.append(number)
-
-    threads = [threading.Thread(target=call, args=(number,)) for number in range(5)]
-    with lent.one():
+    threads = [
+        threading.Thread(target=lent.call, args=(lambda _, number=number: order.append(number),))
+        for number in range(5)
+    ]
+    with held(lent):
         for number, thread in enumerate(threads):
             thread.start()
             waits(lent, number + 1)
@@ -176,30 +197,26 @@ def test_calls_wait_in_the_order_in_which_they_came() -> None:
 
 
 def test_one_that_waits_makes_its_own_where_another_could_not() -> None:
-    fails = [True, False]
     begun, go = threading.Event(), threading.Event()
+    fails = [True, False]
 
     def make() -> str:
         if fails.pop(0):
             begun.set()
-            go.wait(30)
+            go.wait(60)
             raise MemoryError("full")
         return "good"
 
+    def first() -> None:
+        with pytest.raises(MemoryError):
+            lent.call(got.append)
+
     lent = Lent(make, 1)
     got: list[str] = []
-
-    def first() -> None:
-        with pytest.raises(MemoryError), lent.one():
-            raise AssertionError("unreachable")
-
-    def second() -> None:
-        with lent.one() as mine:
-            got.append(mine)
-
-    threads = [threading.Thread(target=first), threading.Thread(target=second)]
+    threads = [threading.Thread(target=first)]
+    threads.append(threading.Thread(target=lent.call, args=(got.append,)))
     threads[0].start()
-    begun.wait(30)
+    begun.wait(60)
     threads[1].start()
     waits(lent, 1)
     go.set()
@@ -215,15 +232,15 @@ def test_ctrl_c_while_waiting_loses_no_place() -> None:
         waits(lent, 1)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
-    with lent.one():
+    with held(lent):
         thread = threading.Thread(target=interrupt)
         thread.start()
-        with pytest.raises(KeyboardInterrupt), lent.one():
-            raise AssertionError("unreachable")
+        with pytest.raises(KeyboardInterrupt):
+            lent.call(id)
         thread.join()
-    with lent.one():
-        assert lent.idle == 0
+    lent.call(id)
     assert lent.idle == 1
+    assert not lent._waiting
 
 
 def test_an_interpreter_for_every_processor_and_no_more(files: dict[str, Path]) -> None:
@@ -244,8 +261,8 @@ def test_a_forked_child_embeds_while_its_parent_does(runtime: str, files: dict[s
     with contextlib.ExitStack() as busy:
         if runtime == "ai_edge_litert":
             lent = embedder._runtime._interpreters  # type: ignore[attr-defined]
-            for _ in range(lent.most):  # as if every thread of the parent were in a call
-                busy.enter_context(lent.one())
+            for _ in range(lent.most):  # every one of them is in a call of the parent
+                busy.enter_context(held(lent))
         child = os.fork()
         if not child:
             signal.alarm(30)
