@@ -108,7 +108,7 @@ class FrozenNetwork:
         """Export the network, or find it exported, and compare it with torch."""
         name = f"{self._backbone.spec.text} at {self._size} px"
         try:
-            session = _session(self._file())
+            session = self._found() or _session(self._exported())
             found = torch.from_numpy(session.run([OUTPUT], {INPUT: pixels.numpy()})[0])
             expected = self._by_torch(pixels)
             apart = float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-9))
@@ -126,15 +126,26 @@ class FrozenNetwork:
         )
         self._session = session
 
-    def _file(self) -> bytes:
+    @property
+    def _path(self) -> Path | None:
+        return self.cache / f"{self._digest()[:24]}.onnx" if self.cache else None
+
+    def _found(self) -> Any:
+        """A session of the file in the cache; None where there is none that can be read."""
+        path = self._path
+        if path is None or not path.exists():
+            return None
+        try:
+            return _session(path.read_bytes())
+        except ConfigError:
+            return None
+
+    def _exported(self) -> bytes:
         """The exported file; raises `ConfigError` where the backbone cannot be exported."""
-        path = self.cache / f"{self._digest()[:24]}.onnx" if self.cache else None
-        if path is not None and path.exists():
-            return path.read_bytes()
         converter = Converter(self._backbone, MEAN, STD, self._size, self._size)
         converter.deployed = self._network
         (content,) = converter.convert(TARGETS["onnx-fp32"]).values()
-        if path is not None:
+        if (path := self._path) is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_suffix(f".{os.getpid()}.tmp")
             temporary.write_bytes(content)
