@@ -17,9 +17,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from samespace_cloud.backbones import Backbone, cost
+from samespace_cloud.backbones import Backbone, ConvBn, cost
 from samespace_cloud.model import EmbeddingModel
 from samespace_cloud.pretrained import MEAN, STD
 from samespace_cloud.processor import LOG, is_bf16_fast, processor_class
@@ -54,7 +55,7 @@ class FrozenNetwork:
     ) -> None:
         self.cache = cache
         self._size, self._device = size, device
-        copied = copy.deepcopy(backbone).requires_grad_(False)
+        copied = _without_norms(copy.deepcopy(backbone).eval()).requires_grad_(False)
         copied.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._backbone = copied
         self._network = Unnormalised(copied, MEAN, STD).to(device)
@@ -158,6 +159,18 @@ class FrozenNetwork:
             digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
             digest.update(tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+
+def _without_norms(backbone: Backbone) -> Backbone:
+    """The same function, with batch norms merged into the convolutions before them.
+
+    torch then reads and writes every map once less, and an export has a third less to trace.
+    """
+    for part in backbone.modules():
+        if isinstance(part, ConvBn) and isinstance(part.norm, nn.BatchNorm2d):
+            part.conv = fuse_conv_bn_eval(part.conv, part.norm)
+            part.norm = nn.Identity()
+    return backbone
 
 
 def _session(content: bytes) -> Any:
