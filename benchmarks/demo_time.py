@@ -34,8 +34,8 @@ COLUMNS = {
     "processor": "its name, and the best instructions that the libraries could use",
     "busy": "how many other processes kept a core busy all the while",
     "seconds": "of the stage",
-    "gmacs_per_second": "10^9 multiply-accumulates a second; a backward pass counts as two forward "
-    "passes; null where no network runs, or where most of the time is another's",
+    "gmacs_per_second": "10^9 multiply-accumulates a second, a backward pass counted as two "
+    "forward passes; null where no network runs",
     "raw": "the same of the same network bare: in onnxruntime, or in a torch loop of forward pass, "
     "backward pass and AdamW step on one batch; the best of three short runs",
 }

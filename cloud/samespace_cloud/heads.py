@@ -66,6 +66,7 @@ def refit(
     views = Views(material.pictures, config.augmentation, [size], count, config.seed)
     found: list[Tensor] = []
     total = count * len(views)
+    progress("fit the head", 0, total)
     for number in range(count):
         start = 0
         while start < len(views):

@@ -29,6 +29,7 @@ class RankingDistillation(Loss):
 
     def forward(self, inputs: LossInputs) -> Tensor:
         taught = taught_of(inputs, "ranking distillation")
-        told = F.softmax(self._scale * taught @ self.anchors.T, dim=1)
+        told = F.log_softmax(self._scale * taught @ self.anchors.T, dim=1)
         own = F.log_softmax(self._scale * F.normalize(inputs.embedding) @ self.anchors.T, dim=1)
-        return F.kl_div(own, told, reduction="batchmean")
+        # Of logarithms of both: torch needs many times as long for those of probabilities.
+        return F.kl_div(own, told, reduction="batchmean", log_target=True)
