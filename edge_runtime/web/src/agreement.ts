@@ -17,7 +17,7 @@ import {
   type GoldenPicture,
 } from "./golden.js";
 import type { Variant } from "./manifest.js";
-import { kernelsOf, type Graph, type Provider } from "./runtime.js";
+import { kernelsOf, type Graph, type Provider, type RuntimeOptions } from "./runtime.js";
 import { sha256 } from "./sha256.js";
 
 /** How far a file's vectors are from its golden vectors. */
@@ -50,8 +50,9 @@ export async function agreement(
   bundle: Bundle,
   variant: Variant,
   graph: Graph,
+  options: RuntimeOptions,
 ): Promise<Agreement | undefined> {
-  const key = await keyOf(bundle, variant, graph.provider);
+  const key = await keyOf(bundle, variant, graph.provider, options);
   const kept = key === undefined ? undefined : lookUp(key);
   if (kept) return kept;
   const found = await compare(bundle, variant, graph);
@@ -67,9 +68,10 @@ export async function keptAgreement(
   bundle: Bundle,
   variant: Variant,
   providers: readonly Provider[],
+  options: RuntimeOptions,
 ): Promise<(Agreement & { readonly provider: Provider }) | undefined> {
   for (const provider of providers) {
-    const key = await keyOf(bundle, variant, provider);
+    const key = await keyOf(bundle, variant, provider, options);
     if (key === undefined) continue;
     const kept = lookUp(key);
     return kept && { ...kept, provider };
@@ -116,12 +118,13 @@ async function keyOf(
   bundle: Bundle,
   variant: Variant,
   provider: Provider,
+  { wasmPaths = "" }: RuntimeOptions,
 ): Promise<string | undefined> {
   const golden = bundle.manifest.files.get(GOLDEN);
   const kernels = golden === undefined ? undefined : await kernelsOf(provider);
   if (golden === undefined || kernels === undefined) return undefined;
   const browser = globalThis.navigator?.userAgent ?? "";
-  const decisive = [variant.name, variant.sha256, golden, ...kernels, browser];
+  const decisive = [variant.name, variant.sha256, golden, ...kernels, wasmPaths, browser];
   return PREFIX + (await sha256(JSON.stringify(decisive)));
 }
 

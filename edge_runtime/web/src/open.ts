@@ -64,7 +64,7 @@ async function openVariant(
   const { width, height } = bundle.manifest.resize;
   let bytes: Uint8Array | undefined;
   for (let left = providersOf(options); left.length; ) {
-    const known = check ? await keptAgreement(bundle, variant, left) : undefined;
+    const known = check ? await keptAgreement(bundle, variant, left, options) : undefined;
     if (known && !agrees(known)) {
       departing.push(departure(variant, known.provider, known));
       left = left.slice(left.indexOf(known.provider) + 1);
@@ -80,7 +80,7 @@ async function openVariant(
       departing.push(error.message);
       return undefined;
     }
-    const verdict = check ? await checked(bundle, variant, graph) : undefined;
+    const verdict = check ? await checked(bundle, variant, graph, options) : undefined;
     if (!verdict || agrees(verdict)) return graph;
     await graph.release();
     departing.push(departure(variant, graph.provider, verdict));
@@ -93,9 +93,10 @@ async function checked(
   bundle: Bundle,
   variant: Variant,
   graph: Graph,
+  options: RuntimeOptions,
 ): Promise<Agreement | undefined> {
   try {
-    return await agreement(bundle, variant, graph);
+    return await agreement(bundle, variant, graph, options);
   } catch (error) {
     await graph.release();
     throw error;
@@ -117,8 +118,9 @@ async function instead(
     if (refused.includes(variant)) continue;
     try {
       const graph = await openVariant(bundle, variant, options, []);
+      const verdict = graph && (await checked(bundle, variant, graph, options));
       await graph?.release();
-      if (graph) return `Use variant '${variant.name}', which agrees here.`;
+      if (verdict) return `Use variant '${variant.name}', which agrees here.`;
     } catch (error) {
       if (!(error instanceof SamespaceError)) throw error;
     }

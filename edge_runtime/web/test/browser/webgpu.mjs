@@ -63,13 +63,15 @@ export function webgpuTests(at) {
       assert.equal(await count(), 1);
       await page.evaluate(() => localStorage.setItem(Object.keys(localStorage)[0], "0.5 0.001"));
       await page.reload();
-      const nowhere = { wasmPaths: `${at().origin}/nowhere/` };
-      const neither = await failure(page, providerFor, [agreeing, nowhere]);
+      await page.route("**/ort-wasm-simd-threaded.wasm", (route) => route.abort());
+      const neither = await failure(page, providerFor, [agreeing]);
       assert.equal(neither.name, "DepartingGraphError");
       assert.match(neither.message, /on webgpu by 0\.5, where 0\.001 passes; .*cannot run onnx-fp/);
+      assert.match(neither.message, /Use variant 'onnx-fp16', which agrees here/);
+      await page.unrouteAll();
       await page.reload();
       assert.equal(await page.evaluate(providerFor, [agreeing]), "wasm");
-      assert.equal(await count(), 2);
+      assert.equal(await count(), 3); // fp32 on both, and the file to use instead
     } finally {
       await browser.close();
     }
