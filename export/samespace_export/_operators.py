@@ -17,13 +17,16 @@ def kept_operators() -> Iterator[None]:
     `custom_translation_table`. With a torch that builds it in another way this does nothing.
     """
     try:
+        import torch
         from torch.onnx._internal.exporter._registration import ONNXRegistry
 
+        # A library that brings operators makes another table.
+        count = len(torch._C._dispatch_get_all_op_names())
         given = ONNXRegistry.__dict__["from_torchlib"]
-    except (ImportError, KeyError):
+    except (ImportError, KeyError, AttributeError):
         yield
         return
-    build = functools.partial(_table, ONNXRegistry.from_torchlib)
+    build = functools.partial(_table, ONNXRegistry.from_torchlib, count)
     ONNXRegistry.from_torchlib = staticmethod(build)  # type: ignore[method-assign]
     try:
         yield
@@ -31,6 +34,6 @@ def kept_operators() -> Iterator[None]:
         ONNXRegistry.from_torchlib = given  # type: ignore[method-assign]
 
 
-@functools.cache
-def _table(build: Callable[..., Any], **how: Any) -> Any:
+@functools.lru_cache(maxsize=2)
+def _table(build: Callable[..., Any], operators: int, **how: Any) -> Any:
     return build(**how)
