@@ -1,15 +1,11 @@
 """How long does the quick start take, stage by stage, and how much of that is the libraries' own?
 
-    python -m benchmarks.demo_time                           (the processor as it is)
-    python -m benchmarks.demo_time --preload older_cpu.so --processor '... hidden: AVX2'
-    python -m benchmarks.demo_time --busy 1                  (next to a process that never rests)
+    OMP_NUM_THREADS=2 python -m benchmarks.demo_time [--older] [--busy 1]
 
-Runs `samespace demo`, whose lines say when a stage begins, and asks the same networks bare: of
-onnxruntime, and in the shortest loop that trains them in torch. Every call replaces the rows of its
-processor and of `--busy`. Ctrl-C keeps what was measured; the same command goes on.
-
-`--preload` names a library that hides instructions from all others, by trapping `cpuid`. torch
-alone can be kept from them by `ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2`.
+`--older` hides all instruction sets beyond AVX2 from every library, `--busy 1` keeps a core busy
+meanwhile. Runs `samespace demo`, whose lines say when a stage begins. Then runs the same networks
+bare: in onnxruntime, and in the shortest loop that trains them in torch. Every call replaces the
+rows of its processor and of its `--busy`. Ctrl-C keeps what was measured; the same command goes on.
 """
 
 from __future__ import annotations
@@ -17,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -26,12 +23,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks._result import OTHER_WORK, earlier, write
-from samespace.verification import machine
+from benchmarks._result import RESULTS, earlier, write
+from samespace_edge import instruction_set, processor_name
+from tests import older_processor
 
 COLUMNS = {
     "stage": "of `samespace demo`; `total`: from starting the process to its end",
-    "processor": "its name, and the best instructions that the libraries could use",
+    "processor": "its name, and the instruction sets that the libraries could use",
     "busy": "how many other processes kept a core busy all the while",
     "seconds": "of the stage",
     "gmacs_per_second": "10^9 multiply-accumulates a second, a backward pass counted as two "
@@ -123,6 +121,40 @@ def run(out: Path, inductive: bool, environment: dict[str, str]) -> dict[str, fl
     return found
 
 
+def processor_of(older: bool) -> tuple[str, dict[str, str]]:
+    """What the processor is called, and the environment in which it is that."""
+    sets = instruction_set().split()
+    if not older:
+        return f"{processor_name()}: {' '.join(sets)}", dict(os.environ)
+    variables = older_processor.environment()
+    if isinstance(variables, str):
+        raise SystemExit(variables)
+    hidden = ", ".join(s for s in sets[1:] if s != "AVX2")
+    name = f"{processor_name()}, {hidden} hidden: {sets[0]} AVX2"
+    return name, {**os.environ, **variables}
+
+
+@contextmanager
+def others_work(name: str) -> Iterator[list[str]]:
+    """Say afterwards how many cores the processes of others kept busy on average."""
+    said: list[str] = []
+    before, begun = _others_seconds(), time.monotonic()
+    yield said
+    cores = max(0.0, _others_seconds() - before) / (time.monotonic() - begun)
+    own = ", the busy process included" if name.endswith("1") else ""
+    said.append(f"{name}: other work took {cores:.1f} of {os.cpu_count()} cores{own}.")
+
+
+def _others_seconds() -> float:
+    """Processor seconds since the machine started, without those of our finished children."""
+    user, nice, system, _, _, *more = map(
+        int, Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    )
+    all_of_them = (user + nice + system + sum(more[:3])) / os.sysconf("SC_CLK_TCK")
+    own = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return all_of_them - own.ru_utime - own.ru_stime
+
+
 @contextmanager
 def busy(count: int) -> Iterator[None]:
     """So many processes that never rest, meanwhile."""
@@ -198,8 +230,7 @@ def raw(environment: dict[str, str], inductive: bool) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--busy", type=int, default=0, help="processes that never rest meanwhile")
-    parser.add_argument("--processor", default=machine()["processor"], help="what it is called")
-    parser.add_argument("--preload", type=Path, help="a library that hides instructions")
+    parser.add_argument("--older", action="store_true", help="hide what is newer than AVX2")
     parser.add_argument("--inductive", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"))
     parser.add_argument("--bare", nargs=4, help=argparse.SUPPRESS)
@@ -208,18 +239,17 @@ def main() -> None:
         kind, backbone, size, batch = options.bare
         print(bare(kind, backbone, int(size), int(batch)))
         return
-    environment = dict(os.environ)
-    if options.preload:
-        environment["LD_PRELOAD"] = str(options.preload.resolve())
-    name = f"demo-time-{'hidden' if options.preload else 'native'}-{options.busy}"
+    processor, environment = processor_of(options.older)
+    name = f"demo-time-{'older' if options.older else 'native'}-{options.busy}"
     with busy(options.busy):
-        seconds = run(options.out / name, options.inductive, environment)
+        with others_work(name) as other_work:
+            seconds = run(options.out / name, options.inductive, environment)
         fastest = raw(environment, options.inductive)
     macs = stage_macs(options.inductive)
     rows = [
         {
             "stage": stage,
-            "processor": options.processor,
+            "processor": processor,
             "busy": options.busy,
             "seconds": round(taken, 1),
             "gmacs_per_second": macs[stage][0] / 1e9 / taken if stage in macs else None,
@@ -227,9 +257,13 @@ def main() -> None:
         }
         for stage, taken in seconds.items()
     ]
-    same = (options.processor, options.busy)
-    others = [r for r in earlier("demo_time") if (r["processor"], r["busy"]) != same]
-    write("demo_time", COLUMNS, [*others, *rows], notes=[OTHER_WORK])
+    kept = [
+        r for r in earlier("demo_time") if (r["processor"], r["busy"]) != (processor, options.busy)
+    ]
+    path = RESULTS / "demo_time.json"
+    notes = json.loads(path.read_text())["notes"] if path.exists() else []
+    notes = [n for n in notes if not n.startswith(f"{name}: ")]
+    write("demo_time", COLUMNS, [*kept, *rows], notes=[*notes, *other_work])
 
 
 if __name__ == "__main__":

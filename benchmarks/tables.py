@@ -299,6 +299,29 @@ def latency_table(result: Result) -> str:
     return markdown(header, lines) + "\n\n" + " ".join(result["notes"]) + where(result)
 
 
+def demo_time_table(result: Result) -> str:
+    """Every stage of the quick start, alone and next to a busy process, by processor."""
+    parts = []
+    for processor in dict.fromkeys(r["processor"] for r in result["rows"]):
+        found = {(r["stage"], r["busy"]): r for r in result["rows"] if r["processor"] == processor}
+        lines = []
+        for stage in dict.fromkeys(stage for stage, _ in found):
+            alone, beside = found.get((stage, 0)), found.get((stage, 1))
+            cells = [f"**{stage}**" if stage == "total" else stage]
+            for row in (alone, beside):
+                cells.append(f"{row['seconds']:.0f}" if row else "–")
+                has_rate = row is not None and row["gmacs_per_second"] is not None
+                cells.append(
+                    f"{row['gmacs_per_second']:.1f} ({row['raw']:.1f})" if has_rate else ""
+                )
+            slower = beside["seconds"] / alone["seconds"] if alone and beside else None
+            cells.append(f"{slower:.1f}x" if slower else "–")
+            lines.append(cells)
+        header = ["stage", "s", "GMAC/s (bare)", "busy: s", "GMAC/s (bare)", "of alone"]
+        parts.append(f"**{processor}**\n\n{markdown(header, lines)}")
+    return "\n\n".join(parts) + "\n\n" + " ".join(result["notes"]) + where(result)
+
+
 def quickstart_output(result: Result) -> str:
     """What the README's example printed."""
     lines = "\n".join(row["line"] for row in result["rows"])
@@ -308,6 +331,7 @@ def quickstart_output(result: Result) -> str:
 TABLES: dict[str, Callable[[Result], str]] = {
     "demo": demo_table,
     "demo_grocery": demo_table,
+    "demo_time": demo_time_table,
     "overhead": overhead_table,
     "open": open_table,
     "upgrade_scale": upgrade_scale_table,

@@ -45,7 +45,8 @@ class TrainConfig:
         augmentation: of the views.
         int8: above 0 the model is fine-tuned for int8, and this is the weight of agreeing with the
             model that it was (see `samespace_cloud.quantized`).
-        precision: `fp32`, or `bf16` for the student's forward pass.
+        precision: `fp32`, or `bf16` for the student's forward pass. A processor without
+            instructions for bf16 is about ten times slower in it, which the training says.
         val_share: share of the train labels kept out to validate on; 0 trains on all.
         val_every: epochs between validations.
         patience: validations without a better score after which to stop; 0 never stops early.

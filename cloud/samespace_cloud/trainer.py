@@ -149,7 +149,7 @@ class Trainer:
     def _say_precision(self) -> None:
         precision, kind = self._config.precision, processor_class(self._device)
         LOG.info("%s: %s on %s", self._title, precision, kind)
-        if precision == "bf16" and not is_bf16_fast(self._device):
+        if precision == "bf16" and self._device.type == "cpu" and not is_bf16_fast(self._device):
             LOG.warning(
                 "%s runs in bf16, as its settings say, on a processor without instructions for "
                 "it (%s): expect it to take about ten times as long as in fp32",

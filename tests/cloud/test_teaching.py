@@ -22,6 +22,7 @@ from samespace_cloud.model import EmbeddingModel, ModelConfig
 from samespace_cloud.students import Solo
 from samespace_cloud.teacher import BundleTeacher, CheckpointTeacher, VectorTeacher
 from samespace_cloud.teaching import learn_codebook, prepare_teaching
+from samespace_cloud.trainer import best_device
 from samespace_cloud.training import train_cloud, train_edge
 from samespace_cloud.views import JoinedViews, Views, normalised
 from samespace_edge import ConfigError, DataError, Fingerprint
@@ -75,8 +76,9 @@ def test_a_bundle_teaches_what_its_checkpoint_teaches(
     with torch.no_grad():
         exact = F.normalize(cloud.model(normalised(images, cloud.model, torch.device("cpu"))))
     assert torch.allclose(theirs.views.taught[1], exact, atol=1e-4)
-    # The checkpoint's vectors are computed in bfloat16, which this small network feels.
     assert (ours.views.taught * theirs.views.taught).sum(-1).mean() > 0.9
+    if best_device().type == "cpu":  # a GPU computes in bfloat16, which this small network feels
+        assert torch.allclose(ours.views.taught, theirs.views.taught, atol=1e-4)
     assert torch.equal(ours.labels, theirs.labels)
     assert theirs.context.cloud_classifier is None
     assert theirs.views.taught.norm(dim=-1) == pytest.approx(1, abs=1e-5)

@@ -36,7 +36,11 @@ def shared_options(command: Any) -> Any:
         click.option(
             "--nested", multiple=True, type=int, help="A shorter width that has to search too."
         ),
-        click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Of training."),
+        click.option(
+            "--precision",
+            type=click.Choice(["fp32", "bf16"]),
+            help="Of training; bf16 is slow on processors without instructions for it.",
+        ),
         click.option("--patience", type=int, help="Validations without gain before stopping."),
         click.option("--val-share", type=float, help="Share of the labels to validate on."),
         click.option("--seed", type=int, help="Of weights, order and views."),

@@ -45,7 +45,11 @@ def tagger_options(command: Any) -> Any:
         click.option("--canvas", type=int, help="Side at which pictures are augmented."),
         click.option("--views", type=int, help="Views made of every picture."),
         click.option("--ema", type=float, help="Decay of the averaged weights; 0 for none."),
-        click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Of training."),
+        click.option(
+            "--precision",
+            type=click.Choice(["fp32", "bf16"]),
+            help="Of training; bf16 is slow on processors without instructions for it.",
+        ),
         click.option("--val-share", type=float, help="Share of a class to validate on."),
         click.option("--seed", type=int, help="Of weights, order and views."),
         click.option("--views-seed", type=int, help="Of the views alone."),

@@ -39,7 +39,7 @@ class TaggerConfig:
         canvas: side at which pictures are decoded and augmented, in pixels; 0 takes the input's,
             or that of an old tagger that teaches, where it is larger.
         augmentation: of the views.
-        precision: `fp32`, or `bf16` for the forward pass.
+        precision: `fp32`, or `bf16` for the forward pass; see `TrainConfig`.
         val_share: share of every class's train pictures to validate on, where the dataset has no
             val part; 0 trains on all. Nothing is chosen by them: the last weights are kept, since
             the best of many epochs on few pictures is luck, and luck turns answers over.
