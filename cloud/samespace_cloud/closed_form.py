@@ -7,6 +7,8 @@ from torch import Tensor
 
 from samespace_edge import ConfigError
 
+_LEAST_SPREAD = 0.01
+
 
 def fit_lda(
     features: Tensor, labels: Tensor, dim: int, shrinkage: float = 1.0, prior: float = 0.0
@@ -46,7 +48,8 @@ def fit_lda(
     between_rows = (centres - mean) * (counts / len(x)).sqrt()[:, None]
     between = between_rows.T @ between_rows
     between += prior * within * (between.trace() / within.trace().clamp_min(1e-12))
-    within.diagonal().add_(shrinkage * within.diagonal().mean())
+    variance = max(float(within.diagonal().mean()), _least_variance(x))
+    within.diagonal().add_(shrinkage * variance)
 
     rank = classes - 1 if prior == 0 else x.shape[1]
     values, vectors = torch.linalg.eigh(within)
@@ -58,6 +61,17 @@ def fit_lda(
     weight = x.new_zeros(dim, x.shape[1])
     weight[: len(found)] = found
     return weight.float(), -(weight @ mean).float()
+
+
+def _least_variance(features: Tensor) -> float:
+    """Return the variance that features (N, F) are taken to have at least, for regularisation.
+
+    A barely trained network gives almost the same features for every picture. A head that magnified
+    the rest would magnify float32's rounding with it, and no two runtimes would agree. The standard
+    deviation counts as a hundredth of the features' own size at least, which trained networks
+    exceed by far.
+    """
+    return float((_LEAST_SPREAD * features.double()).square().mean())
 
 
 def fit_ridge(features: Tensor, targets: Tensor, penalty: float = 1e-2) -> tuple[Tensor, Tensor]:
@@ -74,7 +88,8 @@ def fit_ridge(features: Tensor, targets: Tensor, penalty: float = 1e-2) -> tuple
     mean_x, mean_y = x.mean(0), y.mean(0)
     x, y = x - mean_x, y - mean_y
     gram = x.T @ x
-    gram.diagonal().add_(penalty * gram.diagonal().mean())
+    variance = max(float(gram.diagonal().mean()), len(x) * _least_variance(features))
+    gram.diagonal().add_(penalty * variance)
     weight = torch.linalg.solve(gram, x.T @ y).T
     return weight.float(), (mean_y - weight @ mean_x).float()
 

@@ -102,3 +102,15 @@ def test_steadied_teaching_draws_views_together_but_not_blends() -> None:
     far = steadied(taught, labels, 3, 1e6)
     assert torch.allclose(far[0, 0], far[1, 1], atol=1e-3)  # one label, one place
     assert torch.allclose(far[0, 4], F.normalize(taught[:3, 4].mean(0), dim=0), atol=1e-3)
+
+
+def test_features_that_are_all_alike_are_not_magnified_beyond_float32() -> None:
+    """Of a barely trained network: what differs between pictures is near float32's rounding."""
+    torch.manual_seed(0)
+    labels = torch.arange(64) % 8
+    features = 0.5 + 1e-4 * (torch.randn(8, 32)[labels] + torch.randn(64, 32))
+    targets = F.normalize(torch.randn(64, 8))
+    for weight, bias in (fit_lda(features, labels, 8), fit_ridge(features, targets)):
+        exact = features.double() @ weight.double().T + bias.double()
+        rounded = F.linear(features, weight, bias)
+        assert (rounded - exact).abs().max() < 2e-5
