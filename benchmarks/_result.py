@@ -92,6 +92,8 @@ def _shown(argument: str) -> str:
     path = Path(argument)
     if (path.is_absolute() or ".." in path.parts) and path.is_dir():
         return shlex.quote(path.name)
+    if ".." in path.parts and path.exists():
+        return shlex.quote("/".join(path.parts[-2:]))
     return shlex.quote(re.sub(r"(?<![\w.-])/(?:[\w.-]+/)*([\w.-]+/[\w.-]+)", r"\1", argument))
 
 
