@@ -83,7 +83,9 @@ def run_demo(
     folder = Path(folder)
     dataset = _reduced(dataset, recipe)
     _claim(folder, dataset, recipe)
-    dataset.validate(progress=lambda done, total: progress("check the data", done, total))
+    dataset.validate(
+        repeats=False, progress=lambda done, total: progress("check the data", done, total)
+    )
     runs = folder / "runs"
     cloud = _once(
         runs / "cloud",

@@ -9,18 +9,22 @@ from __future__ import annotations
 import io
 import os
 import threading
-from pathlib import Path
-from typing import Any, TypeAlias
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from samespace_edge import _jpeg, _png
 from samespace_edge._errors import (
     DecodeError,
     ImageError,
     ImageTooLargeError,
 )
+from samespace_edge._exif import TURNS, read_orientation
+from samespace_edge._kinds import HEAD, is_heif, name_kind
 from samespace_edge._resize import Pixels
 
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
@@ -32,7 +36,6 @@ MAX_PIXELS = 64_000_000
 _WHITE = (255, 255, 255)
 # Not all that Pillow knows: some of its readers start other programs.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-_XMP = ("xmp", "XML:com.adobe.xmp")
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
@@ -76,32 +79,76 @@ def decode_image(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Image.Ima
                 return _to_rgb(source, "the PIL image", max_pixels)
         except (OSError, SyntaxError, ValueError, EOFError) as error:  # read only now
             raise _damaged("the PIL image", error) from None
-    if isinstance(source, bytes):
-        name = f"the {len(source)} bytes given"
-        file: Any = io.BytesIO(source)
-    elif isinstance(source, str | os.PathLike):
-        name = str(source)
-        file = Path(source)
-    else:
-        raise DecodeError(
-            f"cannot read a picture from {type(source).__name__}; "
-            "give a path, bytes, a PIL image or a uint8 array (H, W, 3)"
-        )
+    name = f"the {len(source)} bytes given" if isinstance(source, bytes) else str(source)
+    head = b""
     try:
-        with Image.open(file, formats=_FORMATS) as image:
-            return _to_rgb(image, name, max_pixels)
+        with _opened(source) as file:
+            head = file.read(HEAD)
+            file.seek(0)
+            if head.startswith(_png.SIGNATURE):
+                png = _png.read_png(file.read(), name)
+                with Image.open(io.BytesIO(png.content), formats=("PNG",)) as image:
+                    return _to_rgb(image, name, max_pixels, png.exif, png)
+            if head.startswith(_jpeg.SIGNATURE):
+                jpeg = _jpeg.read_jpeg(file.read())
+                with Image.open(io.BytesIO(jpeg.content), formats=("JPEG",)) as image:
+                    return _to_rgb(image, name, max_pixels, jpeg.exif)
+            if is_heif(head):
+                return _to_rgb(_open_heif(file, name), name, max_pixels)
+            with Image.open(file, formats=_FORMATS) as image:
+                return _to_rgb(image, name, max_pixels)
     except FileNotFoundError:
         raise DecodeError(f"there is no file {name}") from None
     except IsADirectoryError:
         raise DecodeError(f"{name} is a folder, not a picture") from None
+    except PermissionError:
+        raise DecodeError(f"{name} may not be read by this user") from None
     except UnidentifiedImageError:
-        raise DecodeError(f"{name}: not an image in a format that Pillow reads") from None
+        raise DecodeError(_unidentified(name, head)) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_large(name, None, max_pixels) from None
     except ImageError:
         raise
     except Exception as error:  # Pillow's readers raise whatever a damaged file makes them
         raise _damaged(name, error) from None
+
+
+@contextmanager
+def _opened(source: ImageSource) -> Iterator[BinaryIO]:
+    if isinstance(source, bytes):
+        yield io.BytesIO(source)
+    elif isinstance(source, str | os.PathLike):
+        with open(source, "rb") as file:
+            yield file
+    else:
+        raise DecodeError(
+            f"cannot read a picture from {type(source).__name__}; "
+            "give a path, bytes, a PIL image or a uint8 array (H, W, 3)"
+        )
+
+
+def _open_heif(file: BinaryIO, name: str) -> Image.Image:
+    """Return a HEIC or HEIF picture, upright; raise `DecodeError` where no decoder is installed."""
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError:
+        raise DecodeError(
+            f"{name}: this is a HEIC/HEIF picture, as iPhones make them, whatever its name says. "
+            "Install a decoder with 'pip install \"samespace[heif]\"', or convert the picture to "
+            "JPEG"
+        ) from None
+    image: Image.Image = HeifImageFile(file)  # type: ignore[no-untyped-call]
+    return image
+
+
+def _unidentified(name: str, head: bytes) -> str:
+    kind = name_kind(head)
+    formats = "JPEG, PNG, WebP, GIF, BMP, TIFF and PPM"
+    if kind is None:
+        return f"{name}: not an image in a format that is read ({formats})"
+    if kind.removeprefix("a ") in formats.split(", "):
+        return f"{name}: this begins as {kind}, but is not an image that can be read; it is damaged"
+    return f"{name}: this is {kind}, not an image in a format that is read ({formats})"
 
 
 def _damaged(name: str, error: Exception) -> DecodeError:
@@ -126,17 +173,31 @@ def _too_large(name: str, size: tuple[int, int] | None, limit: int) -> ImageTooL
     )
 
 
-def _to_rgb(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
+def _to_rgb(
+    image: Image.Image,
+    name: str,
+    max_pixels: int,
+    exif: bytes | None = None,
+    png: _png.Png | None = None,
+) -> Image.Image:
     if image.width * image.height > max_pixels:
         raise _too_large(name, image.size, max_pixels)
     image.load()
+    if exif is None:
+        exif = image.info.get("exif", b"")
+    flat = _flat(image, name)
+    is_transparent = png.is_transparent(image) if png else None
+    if is_transparent is not None:
+        pixels = np.array(flat)
+        pixels[is_transparent] = _WHITE
+        flat = Image.fromarray(pixels)
     # By EXIF alone: Pillow would also follow XMP, which no browser and no phone does.
-    xmp = {key: image.info.pop(key) for key in _XMP if key in image.info}
-    try:
-        upright = ImageOps.exif_transpose(image)
-    finally:
-        image.info.update(xmp)  # the picture may be the caller's
-    image = upright
+    turn = TURNS.get(read_orientation(exif)) if isinstance(exif, bytes) else None
+    return flat if turn is None else flat.transpose(turn)
+
+
+def _flat(image: Image.Image, name: str) -> Image.Image:
+    """Return an image of mode RGB: transparency on white, the upper 8 of 16 bits."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode in _SIXTEEN_BIT:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from copy import copy
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samespace_edge._runtimes import OUTPUT
 
 # 0 in fp16 would be a division by zero for a picture without any feature, so not smaller.
 EPSILON = 1e-4
+
+# Lengths of embeddings that fp16 squares without loss, and the one that others are brought to.
+_SHORTEST, _LONGEST, _USUAL = 2.0**-2, 2.0**6, 2.0**2
 
 
 class Deployed(nn.Module):
@@ -25,6 +30,7 @@ class Deployed(nn.Module):
         super().__init__()
         self.module = module
         self.takes_planes = False
+        self.gain = 1.0
         self.scale: Tensor
         self.shift: Tensor
         scale = 1.0 / (255.0 * torch.tensor(std, dtype=torch.float32))
@@ -42,8 +48,25 @@ class Deployed(nn.Module):
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """See the class."""
         y = self._made_of(image)
+        if self.gain != 1:
+            y = y * self.gain
         norm = y.square().sum(dim=1, keepdim=True).sqrt().clamp_min(EPSILON)
         return {OUTPUT: y / norm}
+
+    @torch.no_grad()
+    def set_gain(self, pixels: Tensor) -> None:
+        """Multiply embeddings by a power of two that brings them near to length 4.
+
+        A cosine does not depend on the length of an embedding, but squares of very short or very
+        long ones are lost, in fp16 first. Where lengths are usual nothing is multiplied.
+
+        Args:
+            pixels: typical pictures, uint8 RGB (N, H, W, 3).
+        """
+        lengths = self._made_of(pixels).double().norm(dim=1)
+        typical = float(lengths[lengths > 0].median()) if (lengths > 0).any() else _USUAL
+        is_usual = _SHORTEST <= typical <= _LONGEST or not math.isfinite(typical)
+        self.gain = 1.0 if is_usual else 2.0 ** round(math.log2(_USUAL / typical))
 
     def _made_of(self, image: Tensor) -> Tensor:
         x = image if self.takes_planes else image.permute(0, 3, 1, 2).to(torch.float32)
@@ -53,7 +76,9 @@ class Deployed(nn.Module):
     @torch.no_grad()
     def embed(self, pixels: Tensor) -> Tensor:
         """uint8 RGB (N, H, W, 3) to float32 unit vectors (N, D), 64 pictures at a time."""
-        return torch.cat([self(pixels[i : i + 64])[OUTPUT] for i in range(0, len(pixels), 64)])
+        parts = [self._made_of(pixels[i : i + 64]) for i in range(0, len(pixels), 64)]
+        # In double precision no length is too short.
+        return F.normalize(torch.cat(parts).double(), eps=1e-300).float()
 
 
 class Unnormalised(Deployed):

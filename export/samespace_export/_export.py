@@ -48,11 +48,16 @@ from samespace_export._golden import (
     stage_files,
     synthetic_pictures,
 )
+from samespace_export._module import embedding_width, ready
 from samespace_export._sensitivity import Quantization
 from samespace_export._targets import TARGETS, Target
 
 # Calibration pictures on which the tolerance of a golden vector is measured too.
 _JUDGED = 16
+# How far from 1 the length of an exported vector may be.
+_UNIT = 1e-2
+# Largest 1 - cosine of an fp16 file: a hundred times what rounding to fp16 does.
+_FARTHEST_HALF = 1e-2
 
 
 @dataclass(frozen=True)
@@ -125,11 +130,12 @@ def torch_embedder(
 ) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
     """The model as `export_bundle` would ship it, in torch: preprocessed pixels, uint8 RGB
     (N, H, W, 3), to float32 unit vectors (N, D). What every file is compared with."""
-    deployed = Deployed(module.cpu().eval(), spec.mean, spec.std)
 
     def embed(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        vectors: NDArray[np.float32] = deployed.embed(torch.from_numpy(pixels)).numpy()
-        return vectors
+        with ready(module) as on_cpu:
+            deployed = Deployed(on_cpu, spec.mean, spec.std)
+            vectors: NDArray[np.float32] = deployed.embed(torch.from_numpy(pixels)).numpy()
+            return vectors
 
     return embed
 
@@ -148,7 +154,8 @@ def export_bundle(
     """Export a model to the bundle folder `out`, and run every file that was written at once.
 
     Args:
-        module: normalised float32 pictures (N, 3, H, W) to embeddings (N, D), of any length.
+        module: normalised float32 pictures (N, 3, H, W) to embeddings (N, D), of any length. Its
+            mode and its device stay as they are.
         spec: everything else.
         targets: which files, by name (see `TARGETS`); the first is what a runtime that could run
             several takes.
@@ -159,8 +166,8 @@ def export_bundle(
         progress: called with the name of each target before it is made.
 
     Raises `ConfigError` where `out` exists, a target is unknown, its converter is not installed or
-    has no counterpart of an operation, or an fp32 file departs from `module`; `BundleFormatError`
-    rather than overwrite what is no bundle.
+    has no counterpart of an operation, where `module` makes no embeddings in float32, or where a
+    file departs from it; `BundleFormatError` rather than overwrite what is no bundle.
     """
     out = Path(out)
     if out.exists():
@@ -178,13 +185,26 @@ def export_bundle(
             f"{', '.join(ranged)}: ranges are taken from real pictures; give a Calibration "
             "(--calibrate DATASET)"
         )
-    module = module.cpu().eval()
+    with ready(module) as module:
+        return _export(module, spec, out, targets, calibration, golden, progress)
+
+
+def _export(
+    module: nn.Module,
+    spec: ExportSpec,
+    out: Path,
+    targets: Sequence[str],
+    calibration: Calibration | None,
+    golden: Sequence[bytes],
+    progress: Callable[[str], None],
+) -> Exported:
     height, width = spec.resize.height, spec.resize.width
+    dim = embedding_width(module, height, width)
     converter = Converter(module, spec.mean, spec.std, height, width, calibration)
-    dim = _dim(converter, spec.resize)
     cost = count_cost(module, height, width)
 
     files, entries = stage_files(list(golden) or synthetic_pictures(), spec.resize)
+    converter.deployed.set_gain(torch.from_numpy(_golden_pixels(files, entries)))
     variants = []
     for name in dict.fromkeys(targets):
         progress(name)
@@ -240,18 +260,6 @@ def export_bundle(
     return Exported(Bundle.open(out), tuple(parity), tuple(converter.quantizations))
 
 
-def _dim(converter: Converter, resize: Resize) -> int:
-    """Width of the embedding, from running the model once."""
-    pixels = torch.zeros(2, resize.height, resize.width, 3, dtype=torch.uint8)
-    vectors = converter.deployed.embed(pixels)
-    if vectors.ndim != 2 or len(vectors) != 2:
-        raise ConfigError(
-            f"the module makes {tuple(vectors.shape)} of 2 pictures; an embedding model makes "
-            "(2, D). Leave out what follows the pooled features, such as a classifier's list."
-        )
-    return int(vectors.shape[1])
-
-
 def _variant(target: Target, made: Mapping[str, bytes]) -> Variant:
     hashes = {path: _sha256(content) for path, content in made.items()}
     if set(made) == {target.file}:
@@ -275,6 +283,17 @@ def _parity(
         min_cosine=float((actual.astype(np.float64) * expected).sum(1).min()),
         pictures=len(pixels),
     )
+    lengths = np.linalg.norm(actual, axis=1)
+    is_lost = (np.linalg.norm(expected, axis=1) > 0) & ~(np.abs(lengths - 1) < _UNIT)
+    is_far = embedder.variant.precision == "fp16" and not 1 - report.min_cosine < _FARTHEST_HALF
+    if is_lost.any() or is_far:
+        raise ConfigError(
+            f"the exported {report.variant} of {embedder.identity.name} departs from the torch "
+            f"model: its worst vector has length {lengths[np.abs(lengths - 1).argmax()]:.3g} and "
+            f"the smallest cosine is {report.min_cosine:.3f}. Some weights or results are too "
+            f"small or too large for {embedder.variant.precision}. Multiply the last layer by a "
+            "constant, which changes no cosine, or leave this target out"
+        )
     if embedder.variant.precision == "fp32" and not report.max_abs < 1e-3:
         raise ConfigError(
             f"the exported {report.variant} of {embedder.identity.name} departs from the torch "

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,14 +12,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from samespace._files import Files, FolderFiles, ZipFiles
+from samespace._csv import HEAD, find_form, read_rows
+from samespace._files import PICTURES, Files, FolderFiles, ZipFiles, is_picture, is_text, plain_form
+from samespace._repeats import describe_repeats, picture_digest
 from samespace_edge import DataError, ImageError, SamespaceError, decode
 from samespace_edge._bundle import safe_member
 
 _REQUIRED = ("path", "label", "split", "role")
 _SPLITS = ("train", "val", "test")
-_IMAGES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 _SHOWN = 20
+
+_LOG = logging.getLogger("samespace")
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,11 @@ class Dataset:
 
     Open one with `Dataset.open`, which reads the list, and check it with `validate`, which reads
     the pictures.
+
+    Attributes:
+        items: the pictures.
+        left_out: files of a folder or zip without a manifest that are not used: they have no
+            picture's ending, or lie where no label is. Hidden files are not among them.
     """
 
     def __init__(
@@ -55,9 +63,11 @@ class Dataset:
         files: Files,
         source: str,
         problems: Sequence[str] = (),
+        left_out: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.items = tuple(items)
+        self.left_out = tuple(left_out)
         self._problems = tuple(problems)
         self.source = source
         self._files = files
@@ -77,11 +87,12 @@ class Dataset:
         Raises `DataError` that lists every row that cannot be read.
         """
         path = Path(path)
+        left_out: Sequence[str] = ()
         if not path.exists():
             raise DataError(f"there is no dataset at {path}")
         if path.suffix.lower() == ".csv":
             files: Files = FolderFiles(path.parent)
-            items, problems = _read_manifest(path.read_bytes(), str(path))
+            items, problems = read_manifest(path.read_bytes(), str(path))
         else:
             if path.is_dir():
                 files = FolderFiles(path)
@@ -89,10 +100,12 @@ class Dataset:
                 files = ZipFiles(path)
             else:
                 raise DataError(f"{path} is neither a CSV, nor a zip, nor a folder")
-            items, problems = _from_files(files, str(path))
+            items, problems, left_out = _from_files(files, str(path))
         if problems and not lenient:
-            raise _error(str(path), problems)
-        return cls(path.stem, items, files, str(path), problems)
+            raise problems_error(str(path), problems)
+        if left_out and not lenient:
+            _LOG.warning("%s: %s", path, describe_left_out(left_out))
+        return cls(path.stem, items, files, str(path), problems, left_out)
 
     def __repr__(self) -> str:
         return (
@@ -143,6 +156,7 @@ class Dataset:
         self,
         *,
         open_set: bool = True,
+        repeats: bool = True,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         """Read every picture and check that the dataset can be trained and searched.
@@ -150,22 +164,33 @@ class Dataset:
         Args:
             open_set: whether the test labels have to be absent from train, as in retrieval of
                 products never seen.
+            repeats: whether one picture, pixel by pixel, under several names is a problem: as a
+                query and in the gallery, in train and in test, or under two labels.
             progress: is told how many pictures of how many are read.
 
         Raises `DataError`, whose `problems` lists everything that is wrong.
         """
+        pictures, problems = self._examined(self.items, progress)
         problems = [
             *self._problems,
             *_list_problems(self, open_set),
-            *self._picture_problems(progress),
+            *problems,
+            *(describe_repeats(pictures) if repeats else ()),
         ]
         if problems:
-            raise _error(self.source, problems)
+            raise problems_error(self.source, problems)
 
     def _picture_problems(self, progress: Callable[[int, int], None]) -> list[str]:
-        def check(item: Item) -> str | None:
+        return self._examined(self.items, progress)[1]
+
+    def _examined(
+        self, items: Sequence[Item], progress: Callable[[int, int], None]
+    ) -> tuple[list[tuple[bytes, str, str, str]], list[str]]:
+        """Read pictures: digest, path, label and side of each, and what is wrong with others."""
+
+        def check(item: Item) -> bytes | str:
             try:
-                decode(self._files.read(item.path))
+                return picture_digest(decode(self._files.read(item.path)))
             except FileNotFoundError:
                 return f"{item.path}: there is no such file"
             except OSError as error:
@@ -174,18 +199,23 @@ class Dataset:
                 return f"{item.path}: {error}"
             except SamespaceError as error:
                 return str(error)
-            return None
 
-        problems = []
+        pictures, problems = [], []
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            for done, problem in enumerate(pool.map(check, self.items), 1):
-                if problem:
-                    problems.append(problem)
-                progress(done, len(self.items))
-        return problems
+            for done, (item, found) in enumerate(
+                zip(items, pool.map(check, items), strict=True), 1
+            ):
+                if isinstance(found, str):
+                    problems.append(found)
+                else:
+                    side = item.role if item.split == "test" else item.split
+                    pictures.append((found, item.path, item.label, side))
+                progress(done, len(items))
+        return pictures, problems
 
 
-def _error(source: str, problems: Sequence[str]) -> DataError:
+def problems_error(source: str, problems: Sequence[str]) -> DataError:
+    """Return an error that lists the first problems and holds all of them."""
     shown = [f"  - {p}" for p in problems[:_SHOWN]]
     if len(problems) > _SHOWN:
         shown.append(f"  - and {len(problems) - _SHOWN} more")
@@ -193,16 +223,32 @@ def _error(source: str, problems: Sequence[str]) -> DataError:
     return DataError(f"{source} has {count}:\n" + "\n".join(shown), problems)
 
 
-def _from_files(files: Files, source: str) -> tuple[list[Item], list[str]]:
+def count_endings(names: Sequence[str]) -> str:
+    """Return how many files have which ending, such as `12 .jpg, 1 .png`."""
+    kinds = Counter(PurePosixPath(name).suffix.lower() or "without an ending" for name in names)
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+
+
+def describe_left_out(names: Sequence[str]) -> str:
+    """Return one sentence on files that are not used, by their endings."""
+    files = "1 file is" if len(names) == 1 else f"{len(names)} files are"
+    return (
+        f"{files} left out ({count_endings(names)}; the first is {names[0]}). Pictures end in "
+        f"{', '.join(sorted(PICTURES))} and lie in folders named after their labels"
+    )
+
+
+def _from_files(files: Files, source: str) -> tuple[list[Item], list[str], list[str]]:
+    """Return the pictures, what is wrong with others, and the files that are not used."""
     names = [n for n in files.names() if not _hidden(n)]
     manifests = [n for n in names if PurePosixPath(n).name == "manifest.csv"]
     if len(manifests) > 1:
         raise DataError(f"{source} has several manifests: {', '.join(manifests)}; name one")
     if not manifests:
-        return _from_folders(names, source), []
-    items, problems = _read_manifest(files.read(manifests[0]), f"{source}/{manifests[0]}")
+        return _from_folders(names, source)
+    items, problems = read_manifest(files.read(manifests[0]), f"{source}/{manifests[0]}")
     parent = PurePosixPath(manifests[0]).parent
-    return [replace(i, path=(parent / i.path).as_posix()) for i in items], problems
+    return [replace(i, path=(parent / i.path).as_posix()) for i in items], problems, []
 
 
 def _hidden(name: str) -> bool:
@@ -210,54 +256,73 @@ def _hidden(name: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
 
 
-def _read_manifest(content: bytes, source: str) -> tuple[list[Item], list[str]]:
-    """The rows that can be read, and what is wrong with the others."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{source} is not UTF-8 text: {error}") from None
-    try:
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        header = reader.fieldnames or []
-        rows = list(enumerate(reader, 2))
-    except csv.Error as error:
-        raise DataError(f"{source} is not a readable CSV: {error}") from None
-    if missing := [c for c in _REQUIRED if c not in header]:
-        raise DataError(
-            f"{source} lacks the column(s) {', '.join(missing)}; "
-            f"the header has to begin with {','.join(_REQUIRED)}"
-        )
+def read_manifest(
+    content: bytes, source: str, needed: Sequence[str] = _REQUIRED
+) -> tuple[list[Item], list[str]]:
+    """Return the rows that can be read, and what is wrong with the others.
+
+    Raises `DataError` for a file that is no CSV, lacks a column of `needed`, or lists nothing.
+    """
+    form = find_form(content[:HEAD], source, needed)
     items, problems = [], []
-    for line, row in rows:
-        if problem := _row_problem(row):
+    for line, fields in read_rows(io.BytesIO(content), form, source):
+        row = dict(zip(form.columns, fields, strict=False))
+        is_whole = len(fields) == len(form.columns)
+        if problem := _row_problem(row, is_whole):
             problems.append(f"line {line}: {problem}")
             continue
-        free = {k: v for k, v in row.items() if k not in _REQUIRED and v is not None}
-        path = PurePosixPath(row["path"]).as_posix()
-        items.append(Item(path, row["label"], row["split"], row["role"] or "", free))
+        free = {k: v for k, v in row.items() if k not in _REQUIRED}
+        items.append(
+            Item(
+                path=PurePosixPath(_with_slashes(row["path"])).as_posix(),
+                label=_label(row["label"]),
+                split=_keyword(row["split"]),
+                role=_keyword(row.get("role", "")),
+                columns=free,
+            )
+        )
     if not items and not problems:
         raise DataError(f"{source} lists no pictures")
     return items, problems
 
 
-def _row_problem(row: Mapping[str | None, str | None]) -> str | None:
-    if None in row or any(row[c] is None for c in _REQUIRED):
+def _row_problem(row: Mapping[str, str], is_whole: bool) -> str | None:
+    if not is_whole:
         return "has another number of fields than the header"
-    if not row["path"] or not row["label"]:
+    if not row["path"].strip() or not row["label"].strip():
         return "path and label must not be empty"
     try:
-        safe_member(str(row["path"]))
+        safe_member(_with_slashes(row["path"]))
     except SamespaceError as error:
-        return str(error)
-    if "\0" in str(row["path"]):
+        return f"{error}; paths are relative to the CSV"
+    if "\0" in row["path"]:
         return "the path holds a NUL character"
-    if row["split"] not in _SPLITS:
+    if _keyword(row["split"]) not in _SPLITS:
         return f"split is {row['split']!r}, not one of {', '.join(_SPLITS)}"
     return None
 
 
-def _from_folders(names: Sequence[str], source: str) -> list[Item]:
-    pictures = [n for n in names if PurePosixPath(n).suffix.lower() in _IMAGES]
+def _with_slashes(path: str) -> str:
+    """A path as Windows writes it, with `/`."""
+    return path.replace("\\", "/")
+
+
+def _label(text: str) -> str:
+    """One label for all spellings that look alike."""
+    return plain_form(text.strip())
+
+
+def _keyword(text: str) -> str:
+    return text.strip().lower()
+
+
+def _from_folders(names: Sequence[str], source: str) -> tuple[list[Item], list[str], list[str]]:
+    problems = [
+        f"{n.encode('utf-8', 'surrogateescape')!r}: the name is not UTF-8 text; rename the file"
+        for n in names
+        if is_picture(n) and not is_text(n)
+    ]
+    pictures = [n for n in names if is_picture(n) and is_text(n)]
     around = _common_folder(pictures)
     inside = {name: PurePosixPath(name).parts[around:] for name in pictures}
     tops = {parts[0] for parts in inside.values() if parts}
@@ -267,12 +332,12 @@ def _from_folders(names: Sequence[str], source: str) -> list[Item]:
             if len(parts) < 3 or parts[0] not in ("query", "gallery", "train"):
                 continue
             split = "train" if parts[0] == "train" else "test"
-            items.append(Item(name, "/".join(parts[1:-1]), split, parts[0]))
+            items.append(Item(name, _label("/".join(parts[1:-1])), split, parts[0]))
     else:
         labels: dict[str, list[str]] = {}
         for name, parts in inside.items():
             if len(parts) > 1:
-                labels.setdefault("/".join(parts[:-1]), []).append(name)
+                labels.setdefault(_label("/".join(parts[:-1])), []).append(name)
         # Every second label is kept for test, so that search is measured on labels never seen;
         # of those, pictures alternate between the gallery and the queries.
         for i, label in enumerate(sorted(labels)):
@@ -280,11 +345,12 @@ def _from_folders(names: Sequence[str], source: str) -> list[Item]:
                 split = "test" if i % 2 else "train"
                 role = "train" if split == "train" else ("query" if j % 2 else "gallery")
                 items.append(Item(name, label, split, role))
-    if not items:
+    if not items and not problems:
         raise DataError(
             f"{source} has no manifest.csv and no pictures in folders named after their labels"
         )
-    return items
+    used = {item.path for item in items}
+    return items, problems, [n for n in names if n not in used and is_text(n)]
 
 
 def _common_folder(names: Sequence[str]) -> int:

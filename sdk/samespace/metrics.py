@@ -69,7 +69,8 @@ def rank(
     """Search every query in the gallery, exactly, by cosine.
 
     Ties are broken against the query: an item of another label comes before one of the query's
-    own label with the same score, so a model that gives every picture the same vector scores 0.
+    own label with the same score. So a model that gives every picture the same vector scores 0.
+    Equal vectors get equal cosines, which a product of matrices alone does not promise.
 
     Args:
         queries: unit vectors (Q, D).
@@ -79,12 +80,13 @@ def rank(
         keep: how many items of every ranking to keep.
     """
     keep = min(keep, len(gallery))
+    distinct, places = _distinct(gallery)
     tops, scores, firsts, precisions = [], [], [], []
     ranks = np.arange(1, len(gallery) + 1, dtype=np.float64)
     at_once = max(1, _PAIRS_AT_ONCE // len(gallery))
     for start in range(0, len(queries), at_once):
         rows = slice(start, start + at_once)
-        similarity = np.asarray(queries[rows] @ gallery.T, np.float32)
+        similarity = np.asarray(queries[rows] @ distinct.T, np.float32)[:, places]
         relevant = query_labels[rows, None] == gallery_labels[None, :]
         # Stable sort on (-score, relevant): sort by relevance first, then stably by score.
         by_relevance = np.argsort(relevant, axis=1, kind="stable")
@@ -104,6 +106,20 @@ def rank(
         np.concatenate(firsts).astype(np.int64),
         np.concatenate(precisions),
     )
+
+
+def _distinct(vectors: Floats) -> tuple[Floats, NDArray[np.int64] | slice]:
+    """The different rows of (N, D), and the place of every row among them.
+
+    A product of matrices sums in an order that depends on the place in the matrix, so it may give
+    equal rows products that differ in the last bit.
+    """
+    rows = np.ascontiguousarray(vectors + 0.0)  # -0.0 becomes 0.0
+    as_bytes = rows.view(np.dtype((np.void, rows.strides[0]))).ravel()
+    _, first, places = np.unique(as_bytes, return_index=True, return_inverse=True)
+    if len(first) == len(rows):
+        return vectors, slice(None)
+    return rows[first], places.astype(np.int64)
 
 
 def shorten(vectors: NDArray[np.float32], width: int) -> NDArray[np.float32]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
 from pathlib import Path
 
@@ -13,6 +14,19 @@ from PIL import Image
 
 from samespace_edge import BundleFormatError, DecodeError, ImageTooLargeError, Resize, decode
 from samespace_edge._resize import ResizePolicy
+from tests.edge_runtime.raw_files import (
+    ASCII,
+    BYTE,
+    LONG,
+    ORIENTATION,
+    SHORT,
+    Field,
+    chunk,
+    exif,
+    jpeg,
+    png,
+    short,
+)
 from tests.edge_runtime.reference_resize import triangle
 
 RED_TO_BLUE = np.zeros((20, 30, 3), np.uint8)
@@ -124,15 +138,11 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 
 
 def test_decompression_bomb_is_refused_before_it_is_decoded() -> None:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        crc = zlib.crc32(kind + data)
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc)
-
     header = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0)
     rows = zlib.compress(b"\0" * 10_000)
-    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
     with pytest.raises(ImageTooLargeError, match="limit is 64,000,000 pixels"):
-        decode(png)
+        decode(b"\x89PNG\r\n\x1a\n" + chunks)
     with pytest.raises(ImageTooLargeError, match="30x20 pixels"):
         decode(RED_TO_BLUE, max_pixels=500)
 
@@ -243,3 +253,165 @@ def test_damaged_bytes_never_end_in_anything_but_our_errors(seed: int) -> None:
     except (DecodeError, ImageTooLargeError):
         return
     assert pixels.dtype == np.uint8
+
+
+TURNED = np.rot90(RED_TO_BLUE, -1)  # what a viewer shows for orientation 6
+SIDEWAYS = short(ORIENTATION, 6)
+
+
+def is_close(pixels: np.ndarray, expected: np.ndarray) -> bool:
+    return pixels.shape == expected.shape and bool(np.abs(pixels.astype(int) - expected).mean() < 4)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        (0x0128, BYTE, 1, b"\2"),
+        (0x0213, ASCII, 2, b"1\0"),
+        (0x02BC, ASCII, 4, b"<x/>"),
+        (0x011A, ASCII, 3, b"72\0"),
+        (0x9286, 99, 1, b"\0"),
+        (0x0100, LONG, 2**31, b"\xff\xff\xff\xff"),
+        (0x8769, LONG, 1, struct.pack("<I", 2**32 - 1)),
+    ],
+    ids=["unit", "positioning", "xmp", "resolution", "unknown type", "far away", "directory"],
+)
+def test_fields_of_exif_that_are_odd_change_nothing(odd: Field) -> None:
+    fields = sorted((SIDEWAYS, odd))
+    assert is_close(decode(jpeg(RED_TO_BLUE, exif(*fields))), TURNED)
+    upright = sorted((short(ORIENTATION, 1), odd))
+    assert is_close(decode(jpeg(RED_TO_BLUE, exif(*upright))), RED_TO_BLUE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's own, of what it reads when it opens a file
+        with Image.open(io.BytesIO(jpeg(RED_TO_BLUE, exif(*fields)))) as image:
+            assert is_close(decode(image), TURNED)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        exif((ORIENTATION, LONG, 1, struct.pack("<I", 6))),
+        exif((ORIENTATION, SHORT, 2, struct.pack("<HH", 6, 6))),
+        exif(short(ORIENTATION, 9)),
+        exif(short(ORIENTATION, 0)),
+        exif(SIDEWAYS)[:12],
+        b"XX" + exif(SIDEWAYS)[2:],
+        exif(SIDEWAYS).replace(b"*\0", b"+\0", 1),
+        b"II",
+    ],
+    ids=["long", "two", "nine", "zero", "cut off", "byte order", "magic", "short"],
+)
+def test_an_orientation_that_is_not_valid_is_none(block: bytes) -> None:
+    assert is_close(decode(jpeg(RED_TO_BLUE, block)), RED_TO_BLUE)
+
+
+def test_the_first_valid_orientation_counts_in_either_byte_order() -> None:
+    twice = exif(short(ORIENTATION, 0), SIDEWAYS, short(ORIENTATION, 3))
+    assert is_close(decode(jpeg(RED_TO_BLUE, twice)), TURNED)
+    big = exif(short(ORIENTATION, 6, ">"), order=">")
+    assert is_close(decode(jpeg(RED_TO_BLUE, big)), TURNED)
+
+
+def test_orientation_of_a_png_counts_wherever_its_exif_stands() -> None:
+    block = chunk(b"eXIf", exif(SIDEWAYS))
+    assert np.array_equal(decode(png(RED_TO_BLUE, before=[block])), TURNED)
+    assert np.array_equal(decode(png(RED_TO_BLUE, after=[block])), TURNED)
+    first = chunk(b"eXIf", exif(short(ORIENTATION, 1)))
+    assert np.array_equal(decode(png(RED_TO_BLUE, before=[first], after=[block])), RED_TO_BLUE)
+
+
+def test_orientation_in_the_text_of_a_png_is_none() -> None:
+    block = b"Exif\0\0" + exif(SIDEWAYS)
+    profile = b"\nexif\n%8d\n" % len(block) + block.hex().encode() + b"\n"
+    raw = chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(profile))
+    assert np.array_equal(decode(png(RED_TO_BLUE, before=[raw])), RED_TO_BLUE)
+    text = chunk(b"tEXt", b"exif\0" + block)
+    assert np.array_equal(decode(png(RED_TO_BLUE, before=[text])), RED_TO_BLUE)
+
+
+@pytest.mark.parametrize("is_interlaced", [False, True])
+@pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
+def test_a_transparent_grey_is_compared_at_the_pictures_own_depth(
+    depth: int, is_interlaced: bool
+) -> None:
+    most = 2**depth - 1
+    rng = np.random.default_rng(depth)
+    samples = rng.integers(0, most + 1, (13, 11)).astype(np.uint16)
+    clear = int(samples[6, 5])
+    if depth == 16:
+        samples[0, 0] = clear ^ 1  # the same upper byte
+    # Bits above the depth do not count.
+    stored = struct.pack(">H", clear if depth == 16 else clear | 1 << depth)
+    content = png(samples, depth, [chunk(b"tRNS", stored)], is_interlaced=is_interlaced)
+    grey = samples >> 8 if depth == 16 else samples * 255 // most
+    shown = np.where(samples == clear, 255, grey).astype(np.uint8)
+    assert np.array_equal(decode(content), np.repeat(shown[..., None], 3, 2))
+
+
+@pytest.mark.parametrize("is_interlaced", [False, True])
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_transparent_colour_is_compared_at_the_pictures_own_depth(
+    depth: int, is_interlaced: bool
+) -> None:
+    rng = np.random.default_rng(depth)
+    samples = rng.integers(0, 2**depth, (9, 10, 3)).astype(np.uint16)
+    clear = samples[4, 4].copy()
+    samples[0, 0] = clear ^ (0, 0, 1)
+    samples[1, 1] = clear
+    content = png(samples, depth, [chunk(b"tRNS", clear.astype(">u2").tobytes())],
+                  is_interlaced=is_interlaced)  # fmt: skip
+    shown = (samples >> (depth - 8)).astype(np.uint8)
+    shown[(samples == clear).all(-1)] = 255
+    assert np.array_equal(decode(content), shown)
+
+
+def test_transparency_is_turned_with_the_picture() -> None:
+    samples = np.zeros((2, 4), np.uint8)
+    samples[0, 0] = 3
+    chunks = [chunk(b"eXIf", exif(SIDEWAYS)), chunk(b"tRNS", struct.pack(">H", 3))]
+    shown = np.zeros((4, 2, 3), np.uint8)
+    shown[0, 1] = 255
+    assert np.array_equal(decode(png(samples, before=chunks)), shown)
+
+
+def test_a_transparent_colour_of_another_length_is_left_out() -> None:
+    content = png(RED_TO_BLUE, before=[chunk(b"tRNS", b"\0\1")])
+    assert np.array_equal(decode(content), RED_TO_BLUE)
+
+
+@pytest.mark.parametrize(
+    "kind", [b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"eXIf", b"gAMA", b"tRNS", b"pHYs", b"acTL"]
+)
+def test_a_wrong_checksum_of_what_a_png_can_do_without(kind: bytes) -> None:
+    for place in ("before", "after"):
+        content = png(RED_TO_BLUE, **{place: [chunk(kind, b"Comment\0hi", wrong=True)]})
+        assert np.array_equal(decode(content), RED_TO_BLUE)
+
+
+def test_a_wrong_checksum_of_the_pixels_is_named() -> None:
+    content = png(RED_TO_BLUE)
+    at = content.index(b"IDAT") + 6
+    broken = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+    with pytest.raises(DecodeError, match="checksum of its PNG chunk IDAT is wrong"):
+        decode(broken)
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (b"\0\0\0\x1cftypavif\0\0\0\0", "an AVIF picture"),
+        (b"\0\0\0\x20ftypisom\0\0\2\0", "an MP4 or QuickTime video"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL picture"),
+        (b"%PDF-1.7", "a PDF document"),
+        (b"<!DOCTYPE html><html>", "a web page"),
+        (b'\xef\xbb\xbf  <svg xmlns="http://www.w3.org/2000/svg">', "an SVG drawing"),
+        (b"version https://git-lfs.github.com/spec/v1", "a Git LFS pointer"),
+        (b"PK\x03\x04", "a ZIP archive"),
+        (b"8BPS\0\1", "a Photoshop document"),
+    ],
+)
+def test_files_that_are_something_else_are_named(head: bytes, kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(head + bytes(200))
+    with pytest.raises(DecodeError, match=f"photo.jpg: this is {kind}.*not an image"):
+        decode(path)

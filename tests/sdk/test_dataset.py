@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import unicodedata
 import zipfile
 from pathlib import Path
 
@@ -198,3 +201,54 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         out.writestr("b.png", b"0" * 1_000_000)
     with pytest.raises(DataError, match="unpacks to 1,000,000 bytes"):
         Dataset.open(path).validate()
+
+
+def test_every_file_of_a_folder_is_used_or_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = folder_of(tmp_path, [f"{label}/{i}.jpg" for label in "abcd" for i in range(2)])
+    for label in "abcd":
+        (root / label / "2.jfif").write_bytes((root / label / "0.jpg").read_bytes())
+        picture(5, 5).save(root / label / "4.ppm")
+        (root / label / "clip.MOV").write_bytes(b"")
+    (root / "alone.jpg").write_bytes((root / "a/0.jpg").read_bytes())
+    (root / ".DS_Store").write_bytes(b"")
+    with caplog.at_level(logging.WARNING, "samespace"):
+        data = Dataset.open(root)
+    used = {item.path for item in data.items}
+    assert {"a/0.jpg", "a/2.jfif", "a/4.ppm"} <= used
+    assert set(data.left_out) == {"alone.jpg", *(f"{label}/clip.MOV" for label in "abcd")}
+    assert "5 files are left out (1 .jpg, 4 .mov; the first is a/clip.MOV)" in caplog.text
+    present = {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()}
+    assert used | set(data.left_out) == present - {".DS_Store"}
+
+
+def test_pictures_outside_of_query_and_gallery_are_named(tmp_path: Path) -> None:
+    root = folder_of(tmp_path, ["query/a/1.png", "gallery/a/2.png", "shelf/b/3.png", "query/4.png"])
+    assert Dataset.open(root).left_out == ("query/4.png", "shelf/b/3.png")
+
+
+def test_a_file_whose_name_is_not_utf8_is_named(tmp_path: Path) -> None:
+    root = folder_of(tmp_path, [f"{label}/{i}.png" for label in "ab" for i in range(2)])
+    picture(9, 9).save(root / "a" / os.fsdecode(b"caf\xe9.png"))
+    with pytest.raises(DataError, match=r"caf\\xe9\.png'.*not UTF-8 text; rename the file"):
+        Dataset.open(root)
+    data = Dataset.open(root, lenient=True)
+    assert len(data.items) == 4
+
+
+def test_labels_of_folders_in_two_unicode_forms_are_one(tmp_path: Path) -> None:
+    forms = [unicodedata.normalize(form, "blå") for form in ("NFC", "NFD")]
+    names = [f"query/{forms[0]}/0.png", f"gallery/{forms[1]}/1.png", "train/x/2.png"]
+    data = Dataset.open(folder_of(tmp_path, names))
+    data.validate()
+    assert data.queries[0].label == data.gallery[0].label
+
+
+def test_names_in_a_zip_in_another_unicode_form_are_found(tmp_path: Path) -> None:
+    root = folder_of(tmp_path, ["0.png"])
+    with zipfile.ZipFile(tmp_path / "d.zip", "w") as out:
+        out.write(root / "0.png", unicodedata.normalize("NFD", "ä.png"))
+        out.writestr("manifest.csv", HEADER + unicodedata.normalize("NFC", "ä.png,x,train,train"))
+    data = Dataset.open(tmp_path / "d.zip")
+    assert data.read(data.items[0]) == (root / "0.png").read_bytes()

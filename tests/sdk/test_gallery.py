@@ -173,9 +173,10 @@ def test_filters_that_cannot_be_read(
 
 def test_a_filter_cannot_inject_sql(gallery: Gallery, cloud: Embedder) -> None:
     x = filled(gallery, cloud)
-    for key, value in (("n') OR 1=1 --", 1), ("n", "1 OR 1=1")):
-        result = gallery.search(vectors=x[:1], model=cloud, where={key: value})
-        assert result.ids == [[]]
+    result = gallery.search(vectors=x[:1], model=cloud, where={"n') OR 1=1 --": 1})
+    assert result.ids == [[]]
+    with pytest.raises(FilterError, match="compares with text, but items hold integer"):
+        gallery.search(vectors=x[:1], model=cloud, where={"n": "1 OR 1=1"})
     assert len(gallery) == 50
 
 
@@ -391,9 +392,62 @@ def test_a_certificate_has_to_be_about_this_space(
 
 
 def test_ids_have_to_be_text_that_can_be_stored(gallery: Gallery, cloud: Embedder) -> None:
-    with pytest.raises(ConfigError, match="no valid text"):
-        gallery.add(["a\udcff"], vectors=vectors(1), model=cloud)
-    assert len(gallery) == 0
+    odd = "a\udcff"
+    gallery.add(["b"], vectors=vectors(1), model=cloud)
+    for call in (
+        lambda: gallery.add([odd], vectors=vectors(1), model=cloud),
+        lambda: gallery.add(["c"], vectors=vectors(1), model=cloud, payloads=[{"name": odd}]),
+        lambda: gallery.get([odd]),
+        lambda: gallery.delete([odd]),
+        lambda: gallery.update(odd, payload=1),
+        lambda: gallery.update("b", payload=odd),
+    ):
+        with pytest.raises(ConfigError, match="is no valid text"):
+            call()
+    assert odd not in gallery
+    assert len(gallery) == 1
+    assert gallery.get(["b"])[0].payload is None
+
+
+def test_a_closed_gallery_says_so(gallery: Gallery, cloud: Embedder) -> None:
+    gallery.add(["a"], vectors=vectors(1), model=cloud)
+    gallery.close()
+    gallery.close()
+    for call in (
+        lambda: gallery.add(["b"], vectors=vectors(1), model=cloud),
+        lambda: gallery.get(["a"]),
+        lambda: gallery.search(vectors=vectors(1), model=cloud),
+        lambda: gallery.delete(["a"]),
+        lambda: gallery.stats(),
+        lambda: "a" in gallery,
+    ):
+        with pytest.raises(GalleryError, match=r"gallery .* was closed. Open it again"):
+            call()
+
+
+def test_a_filter_that_compares_with_another_kind_of_value_is_refused(
+    gallery: Gallery, cloud: Embedder
+) -> None:
+    payloads = [{"price": "5", "n": 1}, {"price": "20", "n": 2}, None]
+    gallery.add(["a", "b", "c"], vectors=vectors(3), model=cloud, payloads=payloads)
+
+    def found(where: dict[str, object]) -> set[str]:
+        result = gallery.search(vectors=vectors(1), model=cloud, where=where)
+        return {hit.id for hit in result[0]}
+
+    for where, message in (
+        (
+            {"price": {"lt": 50}},
+            r"'price' compares with integer or real, but items hold text there",
+        ),
+        ({"price": {"in": [5, 6]}}, "'price' compares with integer or real"),
+        ({"n": "1"}, "'n' compares with text, but items hold integer there, such as 1"),
+    ):
+        with pytest.raises(FilterError, match=message):
+            found(where)
+    # Nothing passes, and the kinds are right: that is an answer.
+    assert found({"price": "7"}) == found({"n": {"gt": 5}}) == found({"brand": 3}) == set()
+    assert found({"price": {"in": [5, "5"]}}) == {"a"}
 
 
 def test_an_approximate_index_needs_something_to_learn_from(

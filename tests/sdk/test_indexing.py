@@ -162,7 +162,7 @@ def test_rows_that_cannot_be_used_are_set_aside(
         "has no path",
         "has no id",
         "has another number of fields than the header",
-        "its column 'price' holds no number",
+        "its column 'price' holds no number: 'cheap' is no number",
     ]
     assert gallery.get(["item-2"])[0].payload["price"] == 2.5
     found = gallery.search(vectors=np.eye(cloud.dim)[:1], model=cloud, where={"price": {"lt": 2}})
@@ -268,8 +268,8 @@ def test_manifests_are_never_held(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("a.txt", "path\n", "neither a .csv nor a .parquet"),
-        ("a.csv", "picture,label\n", "has no column 'path'; its columns: picture, label"),
-        ("a.csv", "path,label,label\n", "has a column twice"),
+        ("a.csv", "picture,label\n", "lacks the column.s. path; .* It is 'picture,label'"),
+        ("a.csv", "path,label,label\n", "has two columns of one name"),
         ("a.csv", "path,_source\n", "kept for the source"),
         ("a.parquet", "no", "is not a readable Parquet file"),
     ],
@@ -295,7 +295,7 @@ def test_wrong_settings(gallery: Gallery, cloud: Embedder, tmp_path: Path) -> No
     with pytest.raises(DataError, match="is no report of 'samespace index'"):
         index_pictures(manifest, gallery, cloud, report=manifest)
     (tmp_path / "broken.csv").write_bytes(b"path\n" + b"1.png\n" * 9999 + b"\xff\n")
-    with pytest.raises(DataError, match="cannot be read on after line"):
+    with pytest.raises(DataError, match="is not UTF-8 text: byte 0xff"):
         index_pictures(tmp_path / "broken.csv", gallery, cloud, workers=0)
 
 

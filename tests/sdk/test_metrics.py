@@ -37,6 +37,34 @@ def test_a_collapsed_model_scores_nothing_from_ties() -> None:
     assert (ranking.first_match == 7).all()
 
 
+@pytest.mark.parametrize("items", [20, 122, 1000])
+@pytest.mark.parametrize("dim", [3, 64, 128, 513])
+def test_equal_vectors_get_equal_cosines(items: int, dim: int) -> None:
+    """One vector for all pictures finds nothing, however the products are added up."""
+    rng = np.random.default_rng(dim)
+    one = rng.normal(size=(1, dim)).astype(np.float32)
+    same = np.tile(one / np.linalg.norm(one), (items, 1))
+    labels = np.arange(items) // 2
+    ranking = metrics.rank(same, same, labels, labels)
+    assert ranking.recall_at(1) == 0
+    assert (ranking.first_match == items - 2).all()
+
+
+def test_doubles_of_an_item_share_its_cosine() -> None:
+    rng = np.random.default_rng(0)
+    kinds = rng.normal(size=(40, 96)).astype(np.float32)
+    kinds /= np.linalg.norm(kinds, axis=1, keepdims=True)
+    which = rng.integers(0, 40, 700)
+    queries = kinds + 0.0
+    # Of every kind one item has the query's label; all its doubles come before it.
+    labels = np.full(700, -1)
+    for kind in range(40):
+        labels[np.flatnonzero(which == kind)[0]] = kind
+    ranking = metrics.rank(queries, kinds[which], np.arange(40), labels)
+    assert ranking.first_match.tolist() == (np.bincount(which, minlength=40) - 1).tolist()
+    assert (ranking.top_scores[:, :2] == ranking.top_scores[:, :1]).all()
+
+
 def test_interval_is_the_wider_of_queries_and_labels() -> None:
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(20), 50)

@@ -318,7 +318,10 @@ def test_what_is_no_prefix(gallery: Gallery, cloud: Embedder, edge: Embedder) ->
     # Without a width, and with one that is not the vectors', a wrong length stays an error.
     with pytest.raises(DimensionError, match=rf"it takes \(N, {DIM}\)"):
         gallery.search(vectors=queries[:, :WIDTH], model=edge)
-    for vectors in (queries, queries[:, :6], queries[0, :WIDTH]):
+    whole = gallery.search(vectors=queries, model=cloud, width=WIDTH)
+    cut = gallery.search(vectors=queries[:, :WIDTH], model=cloud, width=WIDTH)
+    assert whole.ids == cut.ids
+    for vectors in (queries[:, :6], queries[0, :WIDTH], queries[0]):
         with pytest.raises(DimensionError, match=rf"takes the first {WIDTH} of {DIM} numbers"):
             gallery.search(vectors=vectors, model=edge, width=WIDTH)
     with pytest.raises(InvalidVectorError):

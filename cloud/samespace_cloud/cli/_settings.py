@@ -117,7 +117,9 @@ def opened(path: str) -> Dataset:
 
     dataset = Dataset.open(path)
     with progress_bar() as progress:
-        dataset.validate(progress=lambda done, total: progress("check the data", done, total))
+        dataset.validate(
+            repeats=False, progress=lambda done, total: progress("check the data", done, total)
+        )
     return dataset
 
 

@@ -87,7 +87,9 @@ def nas(
     config = NasConfig(train, budget=Budget(limit, parameters, latency_ms), **said)
     with progress_bar() as progress:
         opened = Dataset.open(dataset)
-        opened.validate(progress=lambda done, total: progress("check the data", done, total))
+        opened.validate(
+            repeats=False, progress=lambda done, total: progress("check the data", done, total)
+        )
         result = search_architecture(opened, config, cloud, out, progress=progress)
     _print(result, out, dataset, cloud_path, as_json)
 

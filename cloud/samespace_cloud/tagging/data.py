@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -14,7 +12,7 @@ import torch
 from torch import Tensor
 
 from samespace import Dataset, Item
-from samespace._dataset import _error, _read_manifest, _repeated
+from samespace._dataset import _repeated, problems_error, read_manifest
 from samespace._files import FolderFiles
 from samespace_cloud.tagging.config import TaggerConfig
 from samespace_edge import ConfigError, DataError, canonical_json
@@ -31,20 +29,9 @@ def open_labelled(path: str | Path) -> Dataset:
     path = Path(path)
     if path.suffix.lower() != ".csv" or not path.is_file():
         return _with_manifest(Dataset.open(path))
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except (UnicodeDecodeError, csv.Error):
-        return Dataset.open(path)  # says what is wrong
-    if not rows or "role" in rows[0]:
-        return Dataset.open(path)
-    completed = io.StringIO(newline="")
-    writer = csv.writer(completed)
-    writer.writerow([*rows[0], "role"])
-    writer.writerows([*row, ""] for row in rows[1:] if row)
-    items, problems = _read_manifest(completed.getvalue().encode(), str(path))
+    items, problems = read_manifest(path.read_bytes(), str(path), ("path", "label", "split"))
     if problems:
-        raise _error(str(path), problems)
+        raise problems_error(str(path), problems)
     return Dataset(path.stem, items, FolderFiles(path.parent), str(path))
 
 
@@ -65,7 +52,7 @@ def check_pictures(dataset: Dataset, report: Callable[[int, int], None]) -> None
     """Read every picture; raises `DataError`, whose `problems` lists what cannot be read, and what
     is listed more than once."""
     if problems := [*_repeated(dataset), *dataset._picture_problems(report)]:
-        raise _error(dataset.source, problems)
+        raise problems_error(dataset.source, problems)
 
 
 def part(dataset: Dataset, split: str) -> tuple[Item, ...]:

@@ -1,6 +1,8 @@
 /**
- * EXIF orientation of WebP files. Browsers turn JPEG and PNG pictures upright; Chromium leaves
- * WebP as it is, others do not, so the browser is tried once and what it leaves out is done here.
+ * EXIF orientation that browsers leave out. All turn JPEG pictures upright, and PNG pictures whose
+ * EXIF stands before the pixels. Chromium leaves WebP as it is, and PNG whose EXIF comes last (as
+ * ImageMagick writes it); others do not. So the browser is tried once with each kind, and what it
+ * leaves out is done here.
  */
 
 import { MAX_SEGMENTS, view } from "./header.js";
@@ -8,27 +10,64 @@ import type { Pixels } from "./triangle.js";
 
 const ORIENTATION = 0x0112;
 const MAX_EXIF = 65536;
-// 2x1 pixels, to be turned by 90 degrees.
-const PROBE =
-  "UklGRk4AAABXRUJQVlA4WAoAAAAIAAAAAQAAAAAAVlA4TA4AAAAvAQAAAAcQEf0P" +
-  "RET/A0VYSUYaAAAATU0AKgAAAAgAAQESAAMAAAABAAYAAAAAAAA=";
+const SHORT = 3;
+const PNG_SIGNATURE = [0x89504e47, 0x0d0a1a0a];
+// 2x1 pixels each, to be turned by 90 degrees.
+const PROBES = {
+  webp:
+    "UklGRk4AAABXRUJQVlA4WAoAAAAIAAAAAQAAAAAAVlA4TA4AAAAvAQAAAAcQEf0P" +
+    "RET/A0VYSUYaAAAATU0AKgAAAAgAAQESAAMAAAABAAYAAAAAAAA=",
+  latePng:
+    "iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAAAAADRSSBWAAAAC0lEQVR42mNg+A8AAQIBANEay48A" +
+    "AAAaZVhJZk1NACoAAAAIAAEBEgADAAAAAQAGAAAAAAAA1mdLaQAAAABJRU5ErkJggg==",
+};
 
-let applied: Promise<boolean> | undefined;
+const applied = new Map<string, Promise<boolean>>();
 
 /** The orientation, 1 to 8, that decoding `file` leaves to be applied. */
 export async function orientationLeft(file: Blob): Promise<number> {
-  const orientation = await webpOrientation(file);
-  if (orientation === 1) return 1;
-  applied ??= isApplied();
-  return (await applied) ? 1 : orientation;
+  const webp = await webpOrientation(file);
+  if (webp !== 1) return (await isApplied(PROBES.webp)) ? 1 : webp;
+  const png = await latePngOrientation(file);
+  return png === 1 || (await isApplied(PROBES.latePng)) ? 1 : png;
 }
 
-async function isApplied(): Promise<boolean> {
-  const bytes = Uint8Array.from(atob(PROBE), (character) => character.charCodeAt(0));
+function isApplied(probe: string): Promise<boolean> {
+  const known = applied.get(probe);
+  if (known) return known;
+  const found = tried(probe);
+  applied.set(probe, found);
+  return found;
+}
+
+async function tried(probe: string): Promise<boolean> {
+  const bytes = Uint8Array.from(atob(probe), (character) => character.charCodeAt(0));
   const bitmap = await createImageBitmap(new Blob([bytes]), { imageOrientation: "from-image" });
-  const turned = bitmap.height > bitmap.width;
+  const isTurned = bitmap.height > bitmap.width;
   bitmap.close();
-  return turned;
+  return isTurned;
+}
+
+/** The orientation of a PNG whose EXIF chunk stands behind its pixels; 1 for every other file. */
+export async function latePngOrientation(file: Blob): Promise<number> {
+  const head = await view(file, 0, 8);
+  if (head.byteLength < 8 || PNG_SIGNATURE.some((word, i) => head.getUint32(4 * i) !== word)) {
+    return 1;
+  }
+  // Pixels come in thousands of chunks, so the file is read at once.
+  const content = await view(file, 0, file.size);
+  let isBehind = false;
+  for (let at = 8; at + 12 <= content.byteLength; ) {
+    const size = content.getUint32(at);
+    const kind = fourLetters(content, at + 4);
+    if (kind === "IEND" || at + 12 + size > content.byteLength) return 1;
+    if (kind === "IDAT") isBehind = true;
+    if (kind === "eXIf" && isRight(content, at, size)) {
+      return isBehind ? tiffOrientation(new DataView(content.buffer, at + 8, size)) : 1;
+    }
+    at += 12 + size;
+  }
+  return 1;
 }
 
 /** The orientation in a WebP file's EXIF chunk; 1 for every other file. */
@@ -48,22 +87,38 @@ export async function webpOrientation(file: Blob): Promise<number> {
   return 1;
 }
 
+/** One 16-bit number from 1 to 8 in the first directory, as in Python; otherwise 1. */
 function tiffOrientation(exif: DataView): number {
   try {
     // Some writers keep the prefix that JPEG has.
     const start = fourLetters(exif, 0) === "Exif" ? 6 : 0;
-    const little = exif.getUint16(start) === 0x4949;
+    const order = exif.getUint16(start);
+    const little = order === 0x4949;
+    if ((!little && order !== 0x4d4d) || exif.getUint16(start + 2, little) !== 42) return 1;
     const directory = start + exif.getUint32(start + 4, little);
     const count = exif.getUint16(directory, little);
     for (let entry = directory + 2; entry < directory + 2 + count * 12; entry += 12) {
-      if (exif.getUint16(entry, little) !== ORIENTATION) continue;
+      const isOne =
+        exif.getUint16(entry, little) === ORIENTATION &&
+        exif.getUint16(entry + 2, little) === SHORT &&
+        exif.getUint32(entry + 4, little) === 1;
       const value = exif.getUint16(entry + 8, little);
-      return value >= 1 && value <= 8 ? value : 1;
+      if (isOne && value >= 1 && value <= 8) return value;
     }
   } catch (error) {
     if (!(error instanceof RangeError)) throw error; // cut off: no orientation, as in Python
   }
   return 1;
+}
+
+/** Whether the checksum of a PNG chunk, which begins at `at`, is the one that stands behind it. */
+function isRight(content: DataView, at: number, size: number): boolean {
+  let crc = 0xffffffff;
+  for (let i = at + 4; i < at + 8 + size; i++) {
+    crc ^= content.getUint8(i);
+    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0);
+  }
+  return (~crc >>> 0) === content.getUint32(at + 8 + size);
 }
 
 /** Pixels turned upright by an EXIF orientation. */

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from samespace._dataset import Dataset
+from samespace._dataset import Dataset, count_endings, describe_left_out
 from samespace.cli import EXIT_NO
 from samespace.cli._output import json_option, print_json, print_table, progress_bar
 from samespace.conversion import CONVERTERS
@@ -31,7 +31,9 @@ def check(dataset: str, closed_set: bool, as_json: bool) -> int:
       samespace data check shop/manifest.csv
     """
     problems: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     counts = {}
+    kinds = ""
     try:
         opened = Dataset.open(dataset, lenient=True)
         counts = {
@@ -41,6 +43,8 @@ def check(dataset: str, closed_set: bool, as_json: bool) -> int:
             "gallery": len(opened.gallery),
             "test labels": len({i.label for i in opened.gallery}),
         }
+        left_out = opened.left_out
+        kinds = count_endings([item.path for item in opened.items])
         with progress_bar() as progress:
             opened.validate(
                 open_set=not closed_set,
@@ -49,11 +53,17 @@ def check(dataset: str, closed_set: bool, as_json: bool) -> int:
     except DataError as error:
         problems = error.problems or (str(error),)
     if as_json:
-        print_json({"ok": not problems, "problems": problems, "pictures": counts})
+        print_json(
+            {"ok": not problems, "problems": problems, "pictures": counts, "left_out": left_out}
+        )
     else:
         print_table(list(counts), [list(counts.values())])
+        if kinds:
+            click.echo(f"files: {kinds}")
         for problem in problems:
             click.echo(problem)
+        if left_out:
+            click.echo(describe_left_out(left_out))
         click.echo(f"{len(problems)} problem(s)" if problems else "no problems found")
     return EXIT_NO if problems else 0
 

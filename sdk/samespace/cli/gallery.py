@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from samespace._dataset import Dataset
+from samespace._csv import to_number
+from samespace._dataset import Dataset, Item, problems_error
 from samespace.cli._output import json_option, print_json, print_table, progress_bar
 from samespace.gallery import Gallery, HubCorrection, backup_gallery, restore_gallery
 from samespace.metrics import HUB_NEIGHBOURS, HUB_WEIGHT
-from samespace_edge import Embedder, FilterError
+from samespace_edge import (
+    ConfigError,
+    DataError,
+    DuplicateIdError,
+    Embedder,
+    FilterError,
+    ImageError,
+    InvalidVectorError,
+)
 
 _BATCH = 64
+# Errors that speak of one picture or id. The others of its call may still be added.
+_OF_ONE_PICTURE = (ImageError, DataError, ConfigError, InvalidVectorError, DuplicateIdError)
 
 
 @click.group()
@@ -65,45 +77,89 @@ def admit(path: str, certificate: str, as_json: bool) -> None:
 @click.argument("images", nargs=-1)
 @click.option("--bundle", required=True, help="Bundle that embeds the pictures.")
 @click.option("--data", help="A dataset whose gallery pictures are added, instead of IMAGES.")
+@click.option(
+    "--number", "numbers", multiple=True, help="A column of --data that holds numbers: repeat it."
+)
 @json_option
-def add(path: str, images: tuple[str, ...], bundle: str, data: str | None, as_json: bool) -> None:
+def add(
+    path: str,
+    images: tuple[str, ...],
+    bundle: str,
+    data: str | None,
+    numbers: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Add IMAGES to the gallery PATH; their ids are their paths, and those there stay.
 
-    From a dataset, label and free columns become the payload.
+    From a dataset, label and free columns become the payload: as texts, or as numbers where
+    --number names the column. A picture that cannot be read does not stop the others. The command
+    then ends with a list of them and exit code 3; once they are mended, the same command adds them.
 
     \b
     Example:
       samespace gallery add shop cup.jpg mug.jpg --bundle cloud.bundle
-      samespace gallery add shop --data manifest.csv --bundle cloud.bundle
+      samespace gallery add shop --data manifest.csv --bundle cloud.bundle --number price
     """
     if bool(images) == bool(data):
         raise click.UsageError("name either pictures or --data")
+    if numbers and not data:
+        raise click.UsageError("--number names columns of --data")
     ids: list[str] = list(images)
     sources: list[Any] = list(images)
     payloads: list[Any] = [None] * len(images)
     if data:
         dataset = Dataset.open(data)
         ids = [i.path for i in dataset.gallery]
-        payloads = [{"label": i.label, **i.columns} for i in dataset.gallery]
+        payloads = [_payload(i, numbers, data) for i in dataset.gallery]
         sources = list(dataset.gallery)
     embedder = Embedder(bundle)
     added = 0
+    left_out: list[str] = []
     with Gallery.open(path) as opened, progress_bar() as progress:
+
+        def add_some(rows: Sequence[int]) -> int:
+            pictures = [dataset.read(sources[n]) if data else sources[n] for n in rows]
+            chosen = [payloads[n] for n in rows]
+            opened.add([ids[n] for n in rows], images=pictures, model=embedder, payloads=chosen)
+            return len(rows)
+
         for start in range(0, len(ids), _BATCH):
             batch = range(start, min(start + _BATCH, len(ids)))
             new = [n for n in batch if ids[n] not in opened]  # the rest is there from last time
-            pictures = [dataset.read(sources[n]) if data else sources[n] for n in new]
-            if new:
-                chosen = [payloads[n] for n in new]
-                opened.add([ids[n] for n in new], images=pictures, model=embedder, payloads=chosen)
-            added += len(new)
+            try:
+                added += add_some(new) if new else 0
+            except _OF_ONE_PICTURE:
+                for n in new:
+                    try:
+                        added += add_some([n])
+                    except _OF_ONE_PICTURE as error:
+                        left_out.append(f"{ids[n]!r}: {error}")
             progress("add", batch.stop, len(ids))
         total = len(opened)
-    there = len(ids) - added
+    there = len(ids) - added - len(left_out)
     if as_json:
-        print_json({"added": added, "there": there, "items": total})
+        print_json({"added": added, "there": there, "items": total, "left_out": left_out})
     else:
         click.echo(f"{added} added, {there} were there; {path} now holds {total}")
+    if left_out:
+        raise problems_error(f"{len(ids)} pictures, of which {added} were added,", left_out)
+
+
+def _payload(item: Item, numbers: Sequence[str], data: str) -> dict[str, Any]:
+    columns: dict[str, Any] = dict(item.columns)
+    for name in numbers:
+        if name not in columns:
+            known = ", ".join(columns) or "none"
+            raise ConfigError(
+                f"{data} has no free column {name!r} to hold numbers; it has: {known}"
+            )
+        try:
+            number = to_number(columns.pop(name))
+        except ValueError as error:
+            raise DataError(f"{data}: the column {name!r} of {item.path}: {error}") from None
+        if number is not None:
+            columns[name] = number
+    return {"label": item.label, **columns}
 
 
 @gallery.command()

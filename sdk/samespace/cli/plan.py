@@ -9,12 +9,12 @@ from pathlib import Path
 
 import click
 
+from samespace._files import PICTURES, is_picture
 from samespace.capacity import CapacityPlan, plan_capacity
 from samespace.cli._output import json_option, print_json, print_table
 from samespace_edge import DataError, Embedder, ImageError
 
 _TRIED = 64
-_PICTURES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
 @click.group()
@@ -80,10 +80,10 @@ def capacity(
 
 def _measured(embedder: Embedder, folder: Path) -> float:
     """Pictures a second, decoded and embedded, once warm."""
-    names = (p for p in sorted(folder.rglob("*")) if p.suffix.lower() in _PICTURES)
+    names = (p for p in sorted(folder.rglob("*")) if is_picture(p.name))
     tried = list(islice(names, _TRIED))
     if not tried:
-        kinds = ", ".join(sorted(_PICTURES))
+        kinds = ", ".join(sorted(PICTURES))
         raise DataError(f"no picture ({kinds}) in {folder}; name a folder that holds some")
     embedder.embed([tried[0]])
     start, done = time.perf_counter(), 0

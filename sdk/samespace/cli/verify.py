@@ -156,6 +156,8 @@ def print_report(report: Report) -> None:
     )
     for upgrade in report.upgrades or ():
         _print_upgrade(upgrade)
+    for note in report.notes:
+        click.echo(note)
     click.echo(verdict(report))
 
 

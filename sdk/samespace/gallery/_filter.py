@@ -12,6 +12,9 @@ Where = Mapping[str, Any]
 
 _COMPARE = {"eq": "=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _OPERATORS = (*_COMPARE, "ne", "in", "exists")
+_KINDS_OF = {"boolean": ("true", "false"), "text": ("text",), "number": ("integer", "real")}
+"""What SQLite calls the types of JSON."""
+
 _MOST = 900  # comparisons; SQLite takes a thousand in a row
 
 
@@ -43,6 +46,24 @@ def compile_where(where: Where) -> tuple[str, list[Any]]:
     except UnicodeEncodeError as error:
         raise FilterError(f"a filter's {error.object[error.start]!r} is no valid text") from None
     return condition, parameters
+
+
+def compared_kinds(where: Where) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Return every key that `where` compares with a value: its name, its JSON path, and the JSON
+    types of SQLite that can pass. The filter has to compile."""
+    found = []
+    for key, wanted in where.items():
+        tests = wanted if isinstance(wanted, Mapping) else {"eq": wanted}
+        values = [
+            value
+            for operator, given in tests.items()
+            if operator != "exists"
+            for value in (given if operator == "in" else [given])
+        ]
+        kinds = sorted({kind for v in values for kind in _KINDS_OF[_kind(v, key)]})
+        if kinds:
+            found.append((str(key), _json_path(key), tuple(kinds)))
+    return found
 
 
 def _compile_one(path: str, operator: str, value: Any, key: str) -> tuple[str, list[Any]]:
@@ -81,14 +102,18 @@ def _json_path(key: Any) -> str:
 
 
 def _kinds(value: Any, key: str) -> str:
+    return ", ".join(f"'{kind}'" for kind in _KINDS_OF[_kind(value, key)])
+
+
+def _kind(value: Any, key: str) -> str:
     if isinstance(value, bool):
-        return "'true', 'false'"
+        return "boolean"
     if isinstance(value, str):
-        return "'text'"
+        return "text"
     if isinstance(value, int) and abs(value) < 2**63:
-        return "'integer', 'real'"
+        return "number"
     if isinstance(value, float) and math.isfinite(value):
-        return "'integer', 'real'"
+        return "number"
     raise FilterError(
         f"{key!r} is compared with {value!r}: only text, booleans and numbers of 64 bits"
     )

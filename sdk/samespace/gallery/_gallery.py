@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samespace._certificate import Certificate
+from samespace._files import is_text
 from samespace.gallery._export import write_export
 from samespace.gallery._filter import Where
 from samespace.gallery._hubs import Progress, silent
@@ -183,7 +184,9 @@ class Gallery(abc.ABC):
     def __len__(self) -> int:
         """Number of items."""
 
-    def __contains__(self, id_: str) -> bool:
+    def __contains__(self, id_: object) -> bool:
+        if not isinstance(id_, str) or not is_text(id_):
+            return False
         with self._lock:
             return bool(self._store.by_id([id_]))
 
@@ -415,12 +418,7 @@ class Gallery(abc.ABC):
         made = self._vectors(model, vectors, images, ids)
         texts = payload_texts(payloads, len(ids))
         with self._lock:
-            try:
-                self._insert(ids, number, made, texts, replace)
-            except UnicodeEncodeError as error:
-                raise ConfigError(
-                    f"{error.object!r} is no valid text, so it cannot be an id or a payload"
-                ) from None
+            self._insert(ids, number, made, texts, replace)
 
     def _taken(self, ids: Sequence[str]) -> DuplicateIdError:
         return DuplicateIdError(
@@ -452,6 +450,7 @@ class Gallery(abc.ABC):
 
         Raises `UnknownIdError` and the errors of `add`.
         """
+        checked_ids([id_])
         raw = None
         number = None
         if vector is not None or image is not None:
@@ -495,9 +494,9 @@ class Gallery(abc.ABC):
         width: int | None = None,
     ) -> Vectors:
         """Unit vectors (N, D), or prefixes (N, width), from vectors or from images."""
+        if names is not None and images is not None and len(names) != len(images):
+            raise ConfigError(f"{len(names)} ids for {len(images)} pictures; give an id for each")
         given = given_vectors(model, vectors, images)
-        if images is not None:
-            given = given[:, :width]
         return unit_vectors(given, self.dim, self.name, names, width)
 
     # reading
@@ -552,9 +551,10 @@ class Gallery(abc.ABC):
             corrected: False to search without this model's hub correction; True to insist on it;
                 by default as `correct_hubs` set it up.
             width: search by the cosine of the first `width` numbers of every vector, exactly and
-                without hub correction; `vectors` are then (N, width). Other models than the anchor
-                need a certificate that covers that width. The prefixes of all items are read at
-                the first such search and held: width times 4 bytes, and 8, for every item.
+                without hub correction; `vectors` are then (N, width), or (N, D) and are cut. Other
+                models than the anchor need a certificate that covers that width. The prefixes of
+                all items are read at the first such search and held: width times 4 bytes, and 8,
+                for every item.
 
         Raises `NotCertifiedError`, `DimensionError`, `InvalidVectorError`, `FilterError`,
         `ConfigError` where `corrected` is True and nothing is set up or a `width` is given, or

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from samespace._files import is_text
 from samespace_edge import (
     Bundle,
     ConfigError,
@@ -43,11 +44,27 @@ def checked_ids(ids: Sequence[str], unique: bool = True) -> Sequence[str]:
     if not all(isinstance(i, str) and i for i in ids):
         wrong = next(i for i in ids if not (isinstance(i, str) and i))
         raise ConfigError(f"ids are non-empty strings, not {wrong!r}")
+    require_text(ids, "an id")
     if unique and len(set(ids)) != len(ids):
         seen: set[str] = set()
         twice = [i for i in ids if i in seen or seen.add(i)]  # type: ignore[func-returns-value]
         raise DuplicateIdError(f"{some(twice)} more than once in one call")
     return ids
+
+
+def require_text(texts: Sequence[str], what: str) -> None:
+    """Raise `ConfigError` for a text that UTF-8 cannot hold, as file names that are not UTF-8 are.
+
+    Args:
+        what: what the texts are to be, for the message.
+    """
+    for text in texts:
+        if not is_text(text):
+            raise ConfigError(
+                f"{text!r} is no valid text (UTF-8), so it cannot be {what}. If it is a file's "
+                "name, rename the file or give the item another id. Nothing of this call was "
+                "stored."
+            )
 
 
 def some(ids: Sequence[str]) -> str:
@@ -64,9 +81,11 @@ def payload_texts(payloads: Sequence[Any] | None, count: int) -> list[str | None
     if len(payloads) != count:
         raise ConfigError(f"{len(payloads)} payloads for {count} items")
     try:
-        return [None if p is None else _JSON.encode(p) for p in payloads]
+        texts = [None if p is None else _JSON.encode(p) for p in payloads]
     except (TypeError, ValueError) as error:
         raise ConfigError(f"a payload has to be what JSON can hold: {error}") from None
+    require_text([text for text in texts if text is not None], "a payload")
+    return texts
 
 
 def loads(text: str | None) -> Any:
@@ -95,15 +114,17 @@ def unit_vectors(
     Args:
         gallery: its name, for errors.
         names: ids of the vectors, for errors; None for queries.
-        width: for prefixes, (N, width), of vectors of `dim`.
+        width: for prefixes of vectors of `dim`: (N, width), or whole vectors, which are cut.
 
     Raises `DimensionError`, `InvalidVectorError`, `ConfigError`.
     """
     array = np.asarray(vectors)
+    if width is not None and array.ndim == 2 and array.shape[1] == dim:
+        array = array[:, :width]
     if width is not None and (array.ndim != 2 or array.shape[1] != width):
         raise DimensionError(
             f"a search of gallery {gallery!r} by width={width} takes the first {width} of "
-            f"{dim} numbers of every vector, (N, {width}), not {array.shape}"
+            f"{dim} numbers of every vector, (N, {width}), or all of them, not {array.shape}"
         )
     if width is None and (array.ndim != 2 or array.shape[1] != dim):
         raise DimensionError(

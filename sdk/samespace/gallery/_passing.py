@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from samespace.gallery._filter import Where, compile_where
+from samespace.gallery._filter import Where, compared_kinds, compile_where
 from samespace.gallery._store import Store
+from samespace_edge import FilterError
 
 _CACHED_FILTERS = 8
 
@@ -21,15 +24,50 @@ class Passing:
         self._found: dict[str, NDArray[np.int64]] = {}
 
     def keys(self, where: Where) -> NDArray[np.int64]:
-        """Keys of the items that a filter lets through, ascending."""
+        """Keys of the items that a filter lets through, ascending.
+
+        Raises `FilterError` where nothing can pass, since every item holds another kind of value
+        than the filter compares with: a text where a number is asked for, or the reverse.
+        """
         condition, parameters = compile_where(where)
         cached = json.dumps([condition, parameters])
         if cached not in self._found:
             if len(self._found) >= _CACHED_FILTERS:
                 self._found.pop(next(iter(self._found)))
             keys = self._store.keys_where(condition, parameters)
+            if not keys:
+                self._require_kinds(where)
             self._found[cached] = np.array(keys, np.int64)
         return self._found[cached]
+
+    def _require_kinds(self, where: Where) -> None:
+        for key, path, kinds in compared_kinds(where):
+            if other := self._other_kind(path, kinds):
+                kind, value = other
+                raise FilterError(
+                    f"the filter on {key!r} compares with {' or '.join(kinds)}, but items hold "
+                    f"{kind} there, such as {value!r}, so none can pass. Compare with {kind}, or "
+                    "store the items again with values of the other kind (of a CSV: --number "
+                    f"{key})."
+                )
+
+    def _other_kind(self, path: str, kinds: Sequence[str]) -> tuple[str, Any] | None:
+        """The JSON type and the value of some item at a path of the payloads, where some item has a
+        value there and none has one of these types; None otherwise."""
+        marks = ",".join("?" * len(kinds))
+        with self._store.errors():
+            is_there = self._store.db.execute(
+                f"SELECT 1 FROM items WHERE json_type(payload, ?) IN ({marks}) LIMIT 1",
+                (path, *kinds),
+            ).fetchone()
+            if is_there:
+                return None
+            found: tuple[str, Any] | None = self._store.db.execute(
+                "SELECT json_type(payload, ?), json_extract(payload, ?) FROM items "
+                "WHERE json_type(payload, ?) NOT NULL AND json_type(payload, ?) != 'null' LIMIT 1",
+                (path, path, path, path),
+            ).fetchone()
+            return found
 
     def forget(self) -> None:
         """Forget all of it: items came or went."""

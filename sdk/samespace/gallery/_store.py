@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from samespace.gallery._checksum import HANDLES, FileSum
+from samespace.gallery._closed import closed
 from samespace.gallery._schema import CORRECTED, SCHEMA, SIDE, TABLES, UPGRADE, UPGRADED
 from samespace_edge import (
     GalleryBusyError,
@@ -50,8 +51,8 @@ class Store:
         self.read_only = read_only
         if not self.path.exists():
             raise GalleryError(
-                f"there is no gallery at {folder}: it has no {DATABASE}. "
-                "Create one with Gallery.create or 'samespace gallery create'."
+                f"there is no gallery at {folder}: it has no {DATABASE}. Create one with "
+                "Gallery.create or 'samespace gallery create'."
             )
         self._sum = FileSum(self.path)
         self._changed = False
@@ -86,9 +87,9 @@ class Store:
         """Write an empty gallery, with its anchor's identity, into `folder` in one step."""
         path = folder / DATABASE
         taken = GalleryError(f"there is already a gallery at {folder}; open it instead")
-        if path.exists():
-            raise taken
         try:
+            if path.exists():
+                raise taken
             folder.mkdir(parents=True, exist_ok=True)
             temporary = temporary_for(path)
             temporary.unlink(missing_ok=True)
@@ -128,9 +129,8 @@ class Store:
                 sqlite3.SQLITE_CANTOPEN,
             ):
                 raise GalleryStorageError(
-                    f"{where}: {error}. Nothing of this call was stored; what was stored before "
-                    "is untouched. Free space, or make the folder writable "
-                    "(or open it with read_only=True)."
+                    f"{where}: {error}. Nothing of this call was stored; what was stored before is "
+                    "untouched. Free space, make the folder writable, or open it read_only=True."
                 ) from None
             raise
 
@@ -171,6 +171,7 @@ class Store:
                     self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         finally:
             self._db.close()
+            self._db = closed(f"gallery {self.folder}")
             HANDLES.closed(self._file)
         if not self.read_only:
             # Only a database that nobody else has open is left without a log.
@@ -195,8 +196,8 @@ class Store:
             for row in self.rows():
                 if row[2] not in models:
                     raise self.damaged(f"item {row[1]!r} names a model that is not there")
-            for key in self._db.execute("SELECT key FROM meta").fetchall():
-                self.meta(key[0])
+            for (key,) in self._db.execute("SELECT key FROM meta").fetchall():
+                self.meta(key)
         return True
 
     # reading
@@ -272,11 +273,9 @@ class Store:
 
     def keys_where(self, condition: str, parameters: Sequence[Any]) -> list[int]:
         """Keys of the items whose payload meets a compiled condition, in order."""
+        statement = f"SELECT key FROM items WHERE {condition} ORDER BY key"
         with self.errors():
-            found = self._db.execute(
-                f"SELECT key FROM items WHERE {condition} ORDER BY key", parameters
-            )
-            return [key for (key,) in found]
+            return [key for (key,) in self._db.execute(statement, parameters)]
 
     def sample(self, count: int) -> list[Row]:
         """Up to `count` different items, each the next one after a random key."""
@@ -390,11 +389,11 @@ def _put_model(
     text = canonical_json(identity)
     proof = canonical_json(certificate) if certificate else None
     crc = zlib.crc32(f"{text}\0{proof}".encode())
-    row = db.execute(
+    (number,) = db.execute(
         "INSERT INTO models (fingerprint, variant_sha256, identity, certificate, crc) "
         "VALUES (?, ?, ?, ?, ?) ON CONFLICT (fingerprint, variant_sha256) DO UPDATE SET "
         "identity = excluded.identity, certificate = excluded.certificate, crc = excluded.crc "
         "RETURNING id",
         (identity["fingerprint"], identity["variant_sha256"], text, proof, crc),
     ).fetchone()
-    return int(row[0])
+    return int(number)

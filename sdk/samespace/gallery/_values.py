@@ -66,6 +66,10 @@ class SearchResult:
     payloads: list[list[Any]] | None
     corrected_scores: Vectors | None = None
 
+    def __post_init__(self) -> None:
+        # Rounding makes a product of unit vectors 1.0000001.
+        object.__setattr__(self, "scores", np.clip(self.scores, -1, 1))
+
     def __len__(self) -> int:
         return len(self.ids)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +11,7 @@ from decimal import Decimal
 from pathlib import PurePath
 from typing import IO, Any
 
+from samespace._csv import HEAD, Form, find_form, read_rows, to_number
 from samespace.pool import located, opened
 from samespace_edge import ConfigError, DataError
 
@@ -64,6 +63,8 @@ class Manifest:
     used.
     """
 
+    _form: Form  # of a CSV
+
     def __init__(self, where: str | PurePath, *, numbers: Sequence[str] = ()) -> None:
         self.where = str(where)
         self._numbers = tuple(numbers)
@@ -106,8 +107,8 @@ class Manifest:
             with self._file() as file:
                 yield from self._from_parquet(file)
         else:
-            with _text(self._file()) as text:
-                yield from self._from_csv(text)
+            with self._file() as file:
+                yield from self._from_csv(file)
 
     def located(self, row: Row) -> str:
         """Where a row's picture is: a path or a URL."""
@@ -133,31 +134,25 @@ class Manifest:
         if self._parquet:
             with self._file() as file:
                 return list(_parquet(file, self.where).schema_arrow.names)
-        with _text(self._file()) as text:
-            try:
-                return next(csv.reader(text, strict=True), [])
-            except (csv.Error, UnicodeDecodeError) as error:
-                raise DataError(f"{self.where} is not a readable CSV: {error}") from None
+        with self._file() as file:
+            self._form = find_form(file.read(HEAD), self.where, ["path"])
+        return list(self._form.columns)
 
-    def _from_csv(self, text: io.TextIOWrapper) -> Iterator[Row]:
-        reader = csv.DictReader(text, strict=True)
-        try:
-            for found in reader:
-                yield self._checked_csv(reader.line_num, found)
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise DataError(
-                f"{self.where} cannot be read on after line {reader.line_num}: {error}"
-            ) from None
+    def _from_csv(self, file: IO[bytes]) -> Iterator[Row]:
+        columns = self._form.columns
+        for line, fields in read_rows(file, self._form, self.where):
+            row = dict(zip(columns, fields, strict=False))
+            if len(fields) != len(columns):
+                yield Row(line, row, "has another number of fields than the header")
+            else:
+                yield self._checked_csv(line, row)
 
-    def _checked_csv(self, line: int, found: dict[str | Any, Any]) -> Row:
-        if None in found or None in found.values():
-            columns = {k: v for k, v in found.items() if k is not None and v is not None}
-            return Row(line, columns, "has another number of fields than the header")
+    def _checked_csv(self, line: int, found: dict[str, Any]) -> Row:
         for name in self._numbers:
             try:
-                number = _number(found.pop(name))
-            except ValueError:
-                return Row(line, found, f"its column {name!r} holds no number")
+                number = to_number(found.pop(name))
+            except ValueError as error:
+                return Row(line, found, f"its column {name!r} holds no number: {error}")
             if number is not None:
                 found[name] = number
         return _checked(Row(line, found))
@@ -198,22 +193,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, datetime | date):
         return value.isoformat()
     return float(value) if isinstance(value, Decimal) else value
-
-
-def _number(text: str) -> int | float | None:
-    if not text.strip():
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(text)
-    return number
-
-
-def _text(file: IO[bytes]) -> io.TextIOWrapper:
-    return io.TextIOWrapper(file, "utf-8-sig", newline="")
 
 
 def _parquet(file: IO[bytes], where: str) -> Any:

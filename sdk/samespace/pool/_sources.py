@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any, TypeGuard
 from urllib.parse import urlsplit
 
-from samespace._files import MAX_FILE
+from samespace._files import MAX_FILE, find_file
 from samespace_edge import ConfigError, DecodeError, ImageError
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")
@@ -29,7 +29,7 @@ def located(path: str, folder: str) -> str:
         return path
     if is_url(folder):
         return f"{folder.rstrip('/')}/{path}"
-    return str(Path(folder) / path)
+    return str(find_file(Path(folder), path))
 
 
 def opened(where: str) -> IO[bytes]:

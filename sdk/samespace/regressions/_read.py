@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import zipfile
 import zlib
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from samespace._csv import HEAD, find_form, read_rows
 from samespace.regressions._checks import RESERVED, Texts, as_column, as_text
 from samespace.regressions._predictions import Predictions
 from samespace_edge import DataError
@@ -63,28 +63,17 @@ def read_predictions(path: str | Path, *, labelled: bool = True) -> Predictions:
 
 
 def _read_csv(content: bytes, source: str, labelled: bool) -> Predictions:
-    try:
-        reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
-        header = list(reader.fieldnames or [])
-        rows = list(reader)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{source} is not UTF-8 text: {error}") from None
-    except csv.Error as error:
-        raise DataError(f"{source} is not a readable CSV: {error}") from None
     required = ("id", "label", "prediction") if labelled else ("id", "prediction")
-    if missing := [c for c in required if c not in header]:
-        raise DataError(
-            f"{source} lacks the column(s) {', '.join(missing)}; "
-            f"its first line has to be {','.join(required)}[,score] and columns of your own"
-        )
-    if len(set(header)) < len(header):
-        raise DataError(f"{source} has two columns of one name; rename one: {','.join(header)}")
-    for number, row in enumerate(rows, 1):
-        if None in row or None in row.values():
+    form = find_form(content[:HEAD], source, required)
+    header = [name for name in form.columns if name]
+    rows = []
+    for number, (_, fields) in enumerate(read_rows(io.BytesIO(content), form, source), 1):
+        if len(fields) != len(form.columns):
             raise DataError(
                 f"{source}: row {number} has another number of fields than the header; quote "
                 "fields that hold a comma"
             )
+        rows.append(dict(zip(form.columns, fields, strict=True)))
     columns = {name: [row[name] for row in rows] for name in header}
     labels, scores = columns.get("label"), columns.get("score")
     if labels is not None and not labelled and not any(labels):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from samespace._dataset import Dataset, Item
-from samespace._files import FolderFiles
+from samespace._files import FolderFiles, is_picture
 from samespace.metrics import HUB_NEIGHBOURS, HUB_WEIGHT
 from samespace.verification._inputs import Progress, batches, silent
 from samespace.verification._report import Bank
@@ -20,8 +20,6 @@ BankLike = Dataset | str | Path | Sequence[str | Path | bytes]
 
 MOST = 2000
 """Pictures that are taken of a dataset or a folder; more would only cost time."""
-
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 
 class _Encoded:
@@ -78,7 +76,7 @@ def _pictures_of(folder: Path) -> Dataset | None:
         return None
     files = FolderFiles(folder)
     seen = [n for n in files.names() if not n.startswith(".")]  # what systems leave there
-    names = [n for n in seen if PurePosixPath(n).suffix.lower() in _SUFFIXES]
+    names = [n for n in seen if is_picture(n)]
     if not names or any("/" in n for n in names) or (folder / "manifest.csv").exists():
         return None
     return Dataset(folder.name, _items(names), files, str(folder))

@@ -21,9 +21,15 @@ from samespace.verification._cells import cell, corrected_ranking
 from samespace.verification._claims import claims, is_upgrade, references, upgrades
 from samespace.verification._criteria import criterion
 from samespace.verification._examples import examples, flip_count
-from samespace.verification._inputs import Progress, label_codes, silent
+from samespace.verification._inputs import (
+    Progress,
+    label_codes,
+    queries_in_gallery,
+    silent,
+)
 from samespace.verification._models import (
     BundleLike,
+    Model,
     embed_all,
     entry,
     interpreted,
@@ -74,6 +80,9 @@ def verify(
         progress: is told the stage and how many pictures of how many are done.
         seed: of the bootstrap, and of the orders of backfill.
 
+    Queries whose picture is in the gallery as well, pixel by pixel, are left out, and a note of the
+    report says so: such a query finds itself, whatever the model has learnt.
+
     A criterion is stated for every query and gallery model that claim the same space. Models of
     other spaces stay in the matrix, for comparison.
 
@@ -82,7 +91,8 @@ def verify(
     model. The anchor of a space is its oldest model; of two others the one that comes first in
     `gallery` is the older one.
 
-    Raises `VerificationError` where there is nothing to compare, where the bank holds a test
+    Raises `VerificationError` where there is nothing to compare, where all queries are in the
+    gallery, where the bank holds a test
     picture, where a prefix is not shorter than the vectors or a threshold no cosine, and the errors
     of datasets and bundles.
     """
@@ -105,6 +115,8 @@ def verify(
     widths = checked_widths(prefixes, {m.label: m.embedder.dim for m in models})
     notes = [*notes, *interpreted(models)]
     embed_all(models, data, progress)
+    data, repeated = _without_repeats(data, models)
+    notes = [*notes, *repeated]
     if pictures is not None:
         for model in models:
             model.bank = embed_bank(model.embedder, pictures, model.label, progress)
@@ -173,3 +185,28 @@ def verify(
         threshold=given,
         upgrades=found or None,
     )
+
+
+def _without_repeats(data: Dataset, models: Sequence[Model]) -> tuple[Dataset, list[str]]:
+    """Leave out the queries whose pictures are in the gallery; say which."""
+    repeated = queries_in_gallery(data, models[0].queries, models[0].gallery)
+    if not repeated:
+        return data, []
+    query, item = next(iter(repeated.items()))
+    pair = f"{data.queries[query].path} and {data.gallery[item].path}"
+    if len(repeated) == len(data.queries):
+        raise VerificationError(
+            f"{data.source}: every query is the same picture, pixel by pixel, as one of the "
+            f"gallery, such as {pair}; every model would find it. Give other queries"
+        )
+    kept = [i for i in range(len(data.queries)) if i not in repeated]
+    for model in models:
+        model.queries = model.queries[kept]
+    queries = [data.queries[i] for i in kept]
+    others = [item for item in data.items if not (item.split == "test" and item.role == "query")]
+    count = "1 query is" if len(repeated) == 1 else f"{len(repeated)} queries are"
+    note = (
+        f"{count} left out of {len(data.queries)}: the same picture, pixel by pixel, is in the "
+        f"gallery, such as {pair}. A query would find itself."
+    )
+    return data.subset([*others, *queries]), [note]

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
+from samespace.gallery._closed import closed
 from samespace.gallery._milvus._address import Address
 from samespace.gallery._milvus._wire import Columns, upsert_request
 from samespace_edge import (
@@ -121,6 +122,7 @@ class Server:
     def close(self) -> None:
         """Let go of the connection."""
         self.client.close()
+        self.client = closed(f"gallery {self.address.url}")
 
     def _require_database(self) -> None:
         """Raise `ConfigError` where there is none of the name; Milvus would say there is nothing
