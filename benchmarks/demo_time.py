@@ -32,6 +32,8 @@ COLUMNS = {
     "processor": "its name, and the instruction sets that the libraries could use",
     "busy": "how many other processes kept a core busy all the while",
     "seconds": "of the stage",
+    "stolen": "share of the cores' time that the hypervisor gave to other machines meanwhile; null "
+    "where it was not measured",
     "gmacs_per_second": "10^9 multiply-accumulates a second, a backward pass counted as two "
     "forward passes; null where no network runs",
     "raw": "the same of the same network bare: in onnxruntime, or in a torch loop of forward pass, "
@@ -82,13 +84,16 @@ def stage_macs(inductive: bool) -> dict[str, tuple[float, str, str, int, int]]:
     }
 
 
-def run(out: Path, inductive: bool, environment: dict[str, str]) -> dict[str, float]:
-    """Seconds by stage, this and earlier calls' together; raises `KeyboardInterrupt` like them."""
+def run(out: Path, inductive: bool, environment: dict[str, str]) -> dict[str, list[float]]:
+    """Seconds by stage, and the processor seconds stolen from it: this and earlier calls' together.
+
+    Raises `KeyboardInterrupt` where the command does.
+    """
     note = out / "times.json"
-    found: dict[str, float] = json.loads(note.read_text()) if note.exists() else {}
+    found: dict[str, list[float]] = json.loads(note.read_text()) if note.exists() else {}
     command = [sys.executable, "-c", _MAIN, "demo", "--json", "--out", str(out)]
     command += ["--inductive"] if inductive else []
-    stage, whose, started = "start and data", "cloud", time.monotonic()
+    stage, whose, started = "start and data", "cloud", _clocks()
     begun = started
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
@@ -96,15 +101,16 @@ def run(out: Path, inductive: bool, environment: dict[str, str]) -> dict[str, fl
     assert process.stderr is not None
     assert process.stdout is not None
 
-    def over() -> None:
-        found[stage] = found.get(stage, 0.0) + time.monotonic() - started
+    def over(stage: str, started: list[float]) -> None:
+        before = found.get(stage, [0.0, 0.0])
+        found[stage] = [b + now - s for b, now, s in zip(before, _clocks(), started, strict=True)]
 
     try:
         for line in process.stderr:
             if " … " not in line:
                 continue
-            over()
-            name, started = line.split(" … ")[0], time.monotonic()
+            over(stage, started)
+            name, started = line.split(" … ")[0], _clocks()
             whose = {"train cloud": "cloud", "fit the head: cloud": "edge-alone"}.get(stage, whose)
             stage = f"{name}: {whose}" if name in ("start the classifier", "fit the head") else name
         process.stdout.read()
@@ -112,13 +118,19 @@ def run(out: Path, inductive: bool, environment: dict[str, str]) -> dict[str, fl
     except KeyboardInterrupt:
         process.send_signal(signal.SIGINT)
         process.wait()
-    over()
-    found["total"] = found.get("total", 0.0) + time.monotonic() - begun
+    over(stage, started)
+    over("total", begun)
     out.mkdir(parents=True, exist_ok=True)
     note.write_text(json.dumps(found, indent=1))
     if process.returncode:
         raise KeyboardInterrupt
     return found
+
+
+def _clocks() -> list[float]:
+    """Seconds on the clock, and processor seconds that the hypervisor took since the start."""
+    stolen = int(Path("/proc/stat").read_text().split()[8]) / os.sysconf("SC_CLK_TCK")
+    return [time.monotonic(), stolen]
 
 
 def processor_of(older: bool) -> tuple[str, dict[str, str]]:
@@ -146,11 +158,12 @@ def others_work(name: str) -> Iterator[list[str]]:
 
 
 def _others_seconds() -> float:
-    """Processor seconds since the machine started, without those of our finished children."""
+    """Processor seconds since the machine started, without those of our finished children and those
+    that the hypervisor took."""
     user, nice, system, _, _, *more = map(
         int, Path("/proc/stat").read_text().splitlines()[0].split()[1:]
     )
-    all_of_them = (user + nice + system + sum(more[:3])) / os.sysconf("SC_CLK_TCK")
+    all_of_them = (user + nice + system + sum(more[:2])) / os.sysconf("SC_CLK_TCK")
     own = resource.getrusage(resource.RUSAGE_CHILDREN)
     return all_of_them - own.ru_utime - own.ru_stime
 
@@ -252,10 +265,11 @@ def main() -> None:
             "processor": processor,
             "busy": options.busy,
             "seconds": round(taken, 1),
+            "stolen": round(stolen / (os.cpu_count() or 1) / taken, 3) if taken else None,
             "gmacs_per_second": macs[stage][0] / 1e9 / taken if stage in macs else None,
             "raw": fastest.get(stage),
         }
-        for stage, taken in seconds.items()
+        for stage, (taken, stolen) in seconds.items()
     ]
     kept = [
         r for r in earlier("demo_time") if (r["processor"], r["busy"]) != (processor, options.busy)

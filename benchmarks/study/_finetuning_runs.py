@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,6 +21,7 @@ from samespace_cloud.linear import LinearConfig
 from samespace_cloud.model import ModelConfig
 from samespace_cloud.recipes import demo_recipe
 from samespace_cloud.training import train_cloud
+from samespace_edge._temporary import temporary_for
 
 LINEAR = Linear(
     LinearConfig(
@@ -190,7 +190,7 @@ def _write(file: Path, found: Sequence[tuple[Method, Answers]]) -> None:
         "device": first.device,
     }
     file.with_suffix(".json").write_text(json.dumps(told, indent=1) + "\n")
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary = temporary_for(file)
     with temporary.open("wb") as stream:
         np.savez_compressed(
             stream,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from samespace_cloud._distributed import leads
 from samespace_cloud.frozen_network import FrozenNetwork
 from samespace_cloud.model import EmbeddingModel, ModelConfig
 from samespace_edge import Bundle, CheckpointError, ConfigError, Fingerprint
+from samespace_edge._temporary import temporary_for
 from samespace_export import ExportSpec, model_fingerprint, torch_embedder
 
 SCHEMA = 1
@@ -175,7 +175,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     """Write a safetensors file in one step."""
     from safetensors.torch import save_file
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = temporary_for(path)
     plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     save_file(plain, temporary, metadata)
     temporary.replace(path)
@@ -203,7 +203,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _replace_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = temporary_for(path)
     temporary.write_text(text)
     temporary.replace(path)
 

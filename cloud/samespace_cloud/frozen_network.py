@@ -1,15 +1,14 @@
 """Networks whose weights do not change, run without gradients: teachers, and features for heads.
 
-On a GPU torch runs them, in bfloat16 where the GPU has it. On a CPU onnxruntime runs them, in
-float32: two to four times as fast as torch does. An export takes seconds, so torch runs a few
-pictures, in float32 too.
+On a GPU torch runs them, in bfloat16 where the GPU has it and nobody asks for float32. On a CPU
+onnxruntime runs them, in float32: two to four times as fast as torch does. An export takes seconds,
+so torch runs a few pictures, in float32 too.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +26,14 @@ from samespace_cloud.processor import LOG, is_bf16_fast, processor_class
 from samespace_cloud.views import resized
 from samespace_edge import ConfigError
 from samespace_edge._runtimes import INPUT, OUTPUT
+from samespace_edge._temporary import temporary_for
 from samespace_export import TARGETS
 from samespace_export._convert import Converter
 from samespace_export._deployed import Unnormalised
 
-WORTH_AN_EXPORT = 100e9
-"""Multiply-accumulates from which on onnxruntime wins back the seconds of an export."""
+WORTH_AN_EXPORT = 20e9
+"""Multiply-accumulates from which on onnxruntime wins back the seconds of an export: torch does 4e9
+to 5e9 a second on two cores, and 1e9 next to a busy process."""
 
 # What a core's cache holds; on a CPU more pictures at a time are slower.
 _BATCH, _GPU_BATCH = 16, 128
@@ -48,12 +49,19 @@ class FrozenNetwork:
         size: S, the side of the input, in pixels.
         device: where it runs.
         cache: a folder that keeps the exported file, named by all that decides over it.
+        is_exact: float32 on a GPU too, for answers that are compared with one another.
     """
 
     def __init__(
-        self, backbone: Backbone, size: int, device: torch.device, cache: Path | None = None
+        self,
+        backbone: Backbone,
+        size: int,
+        device: torch.device,
+        cache: Path | None = None,
+        is_exact: bool = False,
     ) -> None:
         self.cache = cache
+        self._is_bf16 = not is_exact and device.type == "cuda" and is_bf16_fast(device)
         self._size, self._device = size, device
         copied = _without_norms(copy.deepcopy(backbone).eval()).requires_grad_(False)
         copied.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -83,11 +91,10 @@ class FrozenNetwork:
 
     def _by_torch(self, pixels: Tensor) -> Tensor:
         step = _BATCH if self._device.type == "cpu" else _GPU_BATCH
-        bf16 = self._device.type == "cuda" and is_bf16_fast(self._device)
         parts = [torch.empty(0, self._backbone.width)]
         for start in range(0, len(pixels), step):
             batch = pixels[start : start + step].to(self._device)
-            with torch.autocast(self._device.type, torch.bfloat16, enabled=bf16):
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._is_bf16):
                 parts.append(self._network(batch)[OUTPUT].float().cpu())
         return torch.cat(parts)
 
@@ -148,7 +155,7 @@ class FrozenNetwork:
         (content,) = converter.convert(TARGETS["onnx-fp32"]).values()
         if (path := self._path) is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(f".{os.getpid()}.tmp")
+            temporary = temporary_for(path)
             temporary.write_bytes(content)
             temporary.replace(path)
         return content

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from samespace import Dataset, Item
 from samespace_edge import Resize, canonical_json, decode
+from samespace_edge._temporary import temporary_for
 
 Report = Callable[[int, int], None]
 
@@ -48,7 +49,7 @@ def decoded(
             progress(done, len(items))
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(f".{os.getpid()}.tmp")
+        temporary = temporary_for(file)
         with temporary.open("wb") as stream:
             np.save(stream, out)
         temporary.replace(file)

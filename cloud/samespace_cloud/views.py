@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +24,7 @@ from samespace_cloud.augment import Augmentation, augment, blend
 from samespace_cloud.closed_form import class_centres
 from samespace_cloud.model import EmbeddingModel
 from samespace_edge import canonical_json
+from samespace_edge._temporary import temporary_for
 
 _BATCH = 128
 
@@ -253,7 +253,7 @@ class _Store:
     def write(self, key: str, tensor: Tensor) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._path(key)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary = temporary_for(path)
         with temporary.open("wb") as stream:
             np.save(stream, tensor.numpy())
         temporary.replace(path)

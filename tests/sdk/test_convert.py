@@ -165,7 +165,7 @@ def test_every_protocol_makes_a_valid_dataset(name: str, protocol: str, tmp_path
     before = done.manifest.read_bytes()
     assert converted(name, tmp_path, protocol, overwrite=True) == done
     assert done.manifest.read_bytes() == before
-    assert not list(tmp_path.rglob("*.tmp"))
+    assert not list(tmp_path.rglob(".*"))
 
 
 def test_whole_groups_of_groceries_are_train_or_test(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from samespace_cloud.nas.supernet import SuperStudent
 from samespace_cloud.teaching import Teaching, prepare_teaching
 from samespace_cloud.trainer import Trainer
 from samespace_edge import ConfigError, canonical_json
+from samespace_edge._temporary import temporary_for
 
 _SUPERNET = "supernet.safetensors"
 _SETTINGS = "supernet"
@@ -205,6 +206,6 @@ def _write(
         "best": told(result.best),
         "pareto": [told(c) for c in result.pareto()],
     }
-    temporary = path.with_suffix(".tmp")
+    temporary = temporary_for(path)
     temporary.write_text(json.dumps(value, indent=1))
     temporary.replace(path)

@@ -8,17 +8,19 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from samespace import Dataset, Item
+from samespace_cloud.backbones import Backbone
 from samespace_cloud.checkpoint import _replace_text, read_tensors, write_tensors
+from samespace_cloud.frozen_network import FrozenNetwork
 from samespace_cloud.tagging.classes import need_same_classes
 from samespace_cloud.tagging.model import Tagger
-from samespace_cloud.tagging.sees import Report, Sees, sees_from
-from samespace_cloud.views import device_of
+from samespace_cloud.tagging.sees import FromPictures, Report, Sees, sees_from
+from samespace_cloud.trainer import best_device
 from samespace_edge import CheckpointError, ConfigError, Fingerprint
 
 SCHEMA = 1
@@ -70,15 +72,9 @@ class TaggerCheckpoint:
         output = {"architecture": self.sees.architecture, "classes": list(self.classes)}
         return Fingerprint.of(digest.hexdigest(), self.sees.preprocessing, output)
 
-    @torch.no_grad()
     def logits(self, inputs: Tensor) -> Tensor:
         """Logits float32 (N, C), on the CPU, of what `sees` gives."""
-        parts = [torch.empty(0, len(self.classes))]
-        for start in range(0, len(inputs), _BATCH):
-            batch = inputs[start : start + _BATCH].to(device_of(self.members[0]))
-            answers = [member(batch).float() for member in self.members]
-            parts.append(torch.stack(answers).mean(0).cpu())
-        return torch.cat(parts)
+        return FrozenTaggers(self.members).logits(inputs)
 
     def predict(
         self,
@@ -146,6 +142,47 @@ class TaggerCheckpoint:
             return found
         except (KeyError, ValueError, TypeError, RuntimeError, ConfigError) as error:
             raise CheckpointError(f"{folder} cannot be read: {error}") from None
+
+
+class FrozenTaggers:
+    """Members of a checkpoint, copied, run without gradients; their logits are averaged.
+
+    All that a tagger says after its training comes from here, so that a saved answer and a new one
+    are equal.
+    """
+
+    def __init__(self, members: Sequence[Tagger]) -> None:
+        self._members = [copy.deepcopy(m).cpu().eval() for m in members]
+        self._networks = [
+            FrozenNetwork(
+                cast(Backbone, m.backbone), m.sees.input_size, best_device(), is_exact=True
+            )
+            for m in self._members
+            if isinstance(m.sees, FromPictures)
+        ]
+
+    def keep_in(self, cache: Path) -> None:
+        """Keep exported networks in this folder."""
+        for network in self._networks:
+            network.cache = cache
+
+    @torch.no_grad()
+    def logits(self, inputs: Tensor, of: int | None = None) -> Tensor:
+        """Logits float32 (N, C), on the CPU.
+
+        Args:
+            inputs: pictures, uint8 (N, 3, S, S), or vectors, float32 (N, D).
+            of: see `FrozenNetwork.features`.
+        """
+        of = len(inputs) if of is None else of
+        parts = [torch.empty(0, self._members[0].head.out_features)]
+        for start in range(0, len(inputs), _BATCH):
+            batch = inputs[start : start + _BATCH]
+            seen = [network.features(batch, of) for network in self._networks]
+            seen = seen or [member.embed(batch) for member in self._members]
+            pairs = zip(self._members, seen, strict=True)
+            parts.append(torch.stack([member.head(x) for member, x in pairs]).mean(0))
+        return torch.cat(parts)
 
 
 def is_tagger(folder: Path) -> bool:

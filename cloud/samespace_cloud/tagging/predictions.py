@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +17,7 @@ from samespace.regressions._write import TAKEN
 from samespace_cloud.tagging.data import part
 from samespace_cloud.tagging.sees import Report
 from samespace_edge import ConfigError, Fingerprint
+from samespace_edge._temporary import temporary_for
 
 
 class Answers(Protocol):
@@ -96,7 +96,7 @@ def write_arrays(file: str | Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write an `.npz` in one step."""
     file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary = temporary_for(file)
     with temporary.open("wb") as stream:
         np.savez_compressed(stream, allow_pickle=False, **arrays)
     temporary.replace(file)

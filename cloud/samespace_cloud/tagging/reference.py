@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -15,11 +13,8 @@ from torch import Tensor, nn
 
 from samespace import Dataset, Item
 from samespace.regressions import read_predictions
-from samespace_cloud.backbones import Backbone
-from samespace_cloud.frozen_network import FrozenNetwork
-from samespace_cloud.tagging.checkpoint import TaggerCheckpoint, is_tagger
-from samespace_cloud.tagging.sees import FromPictures, Report
-from samespace_cloud.trainer import best_device
+from samespace_cloud.tagging.checkpoint import FrozenTaggers, TaggerCheckpoint, is_tagger
+from samespace_cloud.tagging.sees import Report
 from samespace_edge import ConfigError, DataError
 
 
@@ -87,13 +82,8 @@ class TaggerReference(Reference):
             f"logits of {fingerprint.hex}",
             f"{kind} {fingerprint.short}…, {checkpoint.sees.architecture}",
         )
-        members = tuple(copy.deepcopy(m).eval() for m in checkpoint.members)
-        self._asked = TaggerCheckpoint(members, checkpoint.classes)
-        self._networks = [
-            FrozenNetwork(cast(Backbone, m.backbone), m.sees.input_size, best_device())
-            for m in members
-            if isinstance(m.sees, FromPictures)
-        ]
+        self._sees = checkpoint.sees
+        self._frozen = FrozenTaggers(checkpoint.members)
         self._of: int | None = None
         if count == 1:
             self.head = checkpoint.tagger.head
@@ -101,19 +91,19 @@ class TaggerReference(Reference):
     @property
     def side(self) -> int:
         """See `Reference.side`."""
-        return self._asked.sees.side
+        return self._sees.side
 
     def about_to_teach(
         self, items: Sequence[Item], views: int = 1, cache: Path | None = None
     ) -> None:
         """See `Reference.about_to_teach`."""
         self._of = len(items) * views
-        for network in self._networks:
-            network.cache = cache or network.cache
+        if cache:
+            self._frozen.keep_in(cache)
 
     def vectors(self, views: Tensor, rows: slice) -> Tensor:
         """See `Reference.vectors`; raises `DataError` where logits are not finite."""
-        return self._logits(self._asked.sees.of_views(views), self._of)
+        return self._logits(self._sees.of_views(views), self._of)
 
     def predict(
         self,
@@ -123,16 +113,10 @@ class TaggerReference(Reference):
         report: Report = lambda done, total: None,
     ) -> Tensor:
         """See `Reference.predict`."""
-        return self._logits(self._asked.sees.read(dataset, items, cache, report), len(items))
+        return self._logits(self._sees.read(dataset, items, cache, report), len(items))
 
-    @torch.no_grad()
     def _logits(self, inputs: Tensor, of: int | None) -> Tensor:
-        if self._networks:
-            seen = [network.features(inputs, of) for network in self._networks]
-            pairs = zip(self._asked.members, seen, strict=True)
-            logits = torch.stack([member.head(x) for member, x in pairs]).mean(0)
-        else:
-            logits = self._asked.logits(inputs)
+        logits = self._frozen.logits(inputs, of)
         if not torch.isfinite(logits).all():
             raise DataError(f"{self.about} gives logits that are not finite; train it anew")
         return logits

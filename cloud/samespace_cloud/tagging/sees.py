@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
@@ -20,6 +19,7 @@ from samespace_cloud.model import ModelConfig
 from samespace_cloud.pictures import decoded
 from samespace_cloud.views import resized
 from samespace_edge import ConfigError, Embedder, Fingerprint, Resize, canonical_json
+from samespace_edge._temporary import temporary_for
 
 Report: TypeAlias = Callable[[int, int], None]
 
@@ -166,7 +166,7 @@ class FromVectors:
             report(min(start + 32, len(items)), len(items))
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-            temporary = file.with_suffix(f".{os.getpid()}.tmp")
+            temporary = temporary_for(file)
             with temporary.open("wb") as stream:
                 np.save(stream, vectors)
             temporary.replace(file)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -28,6 +27,7 @@ from samespace_cloud.linear._linearized import flatten
 from samespace_cloud.tagging.sees import FromPictures, Report
 from samespace_cloud.tuning.pictures import Picture, normalised, select
 from samespace_edge import CheckpointError, ConfigError, Fingerprint
+from samespace_edge._temporary import temporary_for
 from samespace_export._export import _move_into_place
 
 SCHEMA = 1
@@ -162,7 +162,7 @@ class TunedCheckpoint:
         folder = Path(folder)
         need_free(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+        temporary = temporary_for(folder)
         temporary.mkdir()
         try:
             start = self.model.base.state_dict()

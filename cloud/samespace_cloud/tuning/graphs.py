@@ -13,7 +13,6 @@ are. So a classifier is a folder of its own kind, with the same converters and r
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +30,7 @@ from samespace_cloud.tuning.checkpoint import TunedCheckpoint, need_labels
 from samespace_cloud.tuning.pictures import normalised
 from samespace_edge import ConfigError, decode
 from samespace_edge._runtimes import load_runtime
+from samespace_edge._temporary import temporary_for
 from samespace_export import TARGETS, ExportParity, count_cost
 from samespace_export._convert import Converter
 from samespace_export._deployed import Unnormalised
@@ -83,7 +83,7 @@ def export_classifier(
     # Of the checkpoint itself, and not of the module that is converted.
     expected = checkpoint.logits(normalised(inputs) if tuned else inputs).numpy()
     cost = count_cost(module, resize.height, resize.width)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    temporary = temporary_for(out)
     parity, files = [], []
     try:
         for target in dict.fromkeys(targets):

@@ -14,6 +14,7 @@ from samespace.conversion._read import failed
 from samespace.conversion._table import CONVERTERS
 from samespace_edge import ConfigError, DataError, UnsafePathError
 from samespace_edge._bundle import safe_member
+from samespace_edge._temporary import temporary_for
 
 _HEADER = ("path", "label", "split", "role")
 
@@ -142,7 +143,7 @@ def _records(out: Path, rows: Sequence[Row]) -> list[dict[str, str]]:
 
 def _write(out: Path, records: Sequence[Mapping[str, str]]) -> None:
     free = dict.fromkeys(c for r in records for c in r if c not in _HEADER)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    temporary = temporary_for(out)
     try:
         with temporary.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, [*_HEADER, *free], restval="", lineterminator="\n")

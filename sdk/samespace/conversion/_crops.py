@@ -12,6 +12,7 @@ from samespace.conversion._formats import Progress
 from samespace.conversion._read import failed
 from samespace_edge import DataError, ImageError
 from samespace_edge._image import decode_image
+from samespace_edge._temporary import temporary_for
 
 QUALITY = 95
 """Of the JPEGs."""
@@ -75,7 +76,7 @@ def _cut_one(job: tuple[Path, Sequence[Crop]]) -> tuple[str | None, set[Path]]:
         if right <= left or lower <= upper:
             empty.add(crop.file)
             continue
-        temporary = crop.file.with_name(f".{crop.file.name}.{os.getpid()}.tmp")
+        temporary = temporary_for(crop.file)
         try:
             image.crop((left, upper, right, lower)).save(temporary, "JPEG", quality=QUALITY)
             os.replace(temporary, crop.file)

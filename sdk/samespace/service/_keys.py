@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from samespace_edge import ConfigError, DuplicateIdError, UnknownIdError
+from samespace_edge._temporary import temporary_for
 
 SCOPES = ("read", "write")
 _SCHEMA = 1
@@ -164,7 +165,7 @@ def _changing(path: Path) -> Iterator[None]:
 
 def _write(path: Path, keys: Sequence[Key]) -> None:
     text = json.dumps({"schema": _SCHEMA, "keys": [asdict(k) for k in keys]}, indent=1) + "\n"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = temporary_for(path)
     mode = stat.S_IRUSR | stat.S_IWUSR
     handle = os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, mode)
     with os.fdopen(handle, "w", encoding="utf-8") as file:
