@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import warnings
 import zlib
 from pathlib import Path
@@ -415,3 +416,54 @@ def test_files_that_are_something_else_are_named(head: bytes, kind: str, tmp_pat
     path.write_bytes(head + bytes(200))
     with pytest.raises(DecodeError, match=f"photo.jpg: this is {kind}.*not an image"):
         decode(path)
+
+
+def heic(image: Image.Image, **options: object) -> bytes:
+    from pillow_heif import from_pillow
+
+    buffer = io.BytesIO()
+    from_pillow(image).save(buffer, quality=-1, chroma=444, **options)  # -1: lossless
+    return buffer.getvalue()
+
+
+def test_a_heic_picture_is_read_whatever_its_name_says(plain: Image.Image, tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(heic(plain))
+    pixels = decode(path)
+    assert pixels.dtype == np.uint8
+    assert is_close(pixels, RED_TO_BLUE)
+    assert is_close(decode(path.read_bytes()), RED_TO_BLUE)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_heic_picture_is_turned_once(plain: Image.Image, orientation: int) -> None:
+    """The decoder turns by the file's own property, and EXIF only repeats it."""
+    block = exif(short(ORIENTATION, orientation))
+    turned = {1: RED_TO_BLUE, 3: RED_TO_BLUE[::-1, ::-1], 6: TURNED, 8: np.rot90(RED_TO_BLUE)}
+    assert is_close(decode(heic(plain, exif=b"Exif\0\0" + block)), turned[orientation])
+
+
+def test_transparency_of_a_heic_picture_is_laid_on_white() -> None:
+    rgba = np.zeros((32, 32, 4), np.uint8)
+    rgba[:16] = (10, 200, 30, 255)
+    pixels = decode(heic(Image.fromarray(rgba)))
+    assert (np.abs(pixels[:14].astype(int) - (10, 200, 30)) <= 3).all()
+    assert (pixels[18:] >= 252).all()
+
+
+def test_limits_and_damage_of_a_heic_picture(plain: Image.Image) -> None:
+    content = heic(plain)
+    with pytest.raises(ImageTooLargeError, match="30x20 pixels"):
+        decode(content, max_pixels=500)
+    for broken in (content[:60], content[: len(content) // 2], content[:-20]):
+        with pytest.raises(DecodeError):
+            decode(broken)
+
+
+def test_without_its_extra_a_heic_picture_is_named(
+    plain: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = heic(plain)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(DecodeError, match=r"HEIC/HEIF picture.*pip install \"samespace\[heif\]\""):
+        decode(content)

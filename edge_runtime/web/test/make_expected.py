@@ -11,11 +11,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pictures import damaged, file, foreign, jpegs, lossless, lossy, photo, transparent
-
-from samespace_edge import Embedder, ImageError, decode
-
 ROOT = Path(__file__).parents[3]
+sys.path.insert(0, str(ROOT))  # for the helpers in tests/
+
+from pictures import damaged, file, foreign, jpegs, lossless, lossy, photo, transparent  # noqa: E402
+
+from samespace_edge import Embedder, ImageError, decode  # noqa: E402
+
 GROUPS = {
     "jpeg": jpegs,
     "lossless": lossless,

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-ORIENTATION = 0x0112
+from tests.edge_runtime import raw_files as raw
+
+ORIENTATION = raw.ORIENTATION
+SIDEWAYS = raw.short(ORIENTATION, 6)
 
 
 def photo(width: int, height: int, seed: int = 1) -> NDArray[np.uint8]:
@@ -51,7 +56,28 @@ def jpegs() -> dict[str, bytes]:
         made[f"exif-{orientation}.jpg"] = file(image, "jpeg", exif=_turned(orientation))
     made["grey.jpg"] = file(image.convert("L"), "jpeg")
     made["profile.jpg"] = file(image, "jpeg", icc_profile=_swapped_profile())
-    return made
+    return {**made, **_odd_jpegs()}
+
+
+def _odd_jpegs() -> dict[str, bytes]:
+    """JPEGs whose EXIF is odd: what of it is an orientation?"""
+    blocks = {
+        "unit": raw.exif(SIDEWAYS, (0x128, raw.BYTE, 1, b"\2")),
+        "text": raw.exif(SIDEWAYS, (0x213, raw.ASCII, 2, b"1\0")),
+        "unknown-type": raw.exif(SIDEWAYS, (0x9286, 99, 1, b"\0")),
+        "big-endian": raw.exif(raw.short(ORIENTATION, 6, ">"), order=">"),
+        "long": raw.exif((ORIENTATION, raw.LONG, 1, b"\6\0\0\0")),
+        "two": raw.exif((ORIENTATION, raw.SHORT, 2, b"\6\0\6\0")),
+        "nine": raw.exif(raw.short(ORIENTATION, 9)),
+        "zero": raw.exif(raw.short(ORIENTATION, 0)),
+        "cut-off": raw.exif(SIDEWAYS)[:14],
+        "byte-order": b"XX" + raw.exif(SIDEWAYS)[2:],
+        "magic": raw.exif(SIDEWAYS).replace(b"*\0", b"+\0", 1),
+        "twice": raw.exif(raw.short(ORIENTATION, 3), SIDEWAYS),
+        "second-valid": raw.exif(raw.short(ORIENTATION, 0), SIDEWAYS),
+    }
+    pixels = photo(64, 48)
+    return {f"odd-{name}.jpg": raw.jpeg(pixels, block) for name, block in blocks.items()}
 
 
 def lossless() -> dict[str, bytes]:
@@ -76,7 +102,49 @@ def lossless() -> dict[str, bytes]:
         "black.png": file(np.zeros((45, 61, 3), np.uint8), "png"),
         # Larger than a tile of the canvas, and not a multiple of it.
         "tiles.png": file(np.tile(photo(210, 206), (10, 10, 1)), "png", compress_level=1),
+        **_odd_pngs(),
     }
+
+
+def _odd_pngs() -> dict[str, bytes]:
+    """PNGs with a transparent colour, with EXIF in odd places, and with wrong checksums."""
+    pixels = photo(61, 45)
+    made = {}
+    for depth in (1, 2, 4, 8, 16):
+        samples = np.arange(61 * 45).reshape(45, 61) * 7 % 2**depth
+        if depth == 16:
+            samples = samples * 300 % 2**16
+        clear = struct.pack(">H", samples[9, 9])
+        for is_interlaced in (False, True):
+            name = f"clear-grey-{depth}{'-interlaced' * is_interlaced}.png"
+            made[name] = raw.png(
+                samples.astype(np.uint16),
+                depth,
+                [raw.chunk(b"tRNS", clear)],
+                is_interlaced=is_interlaced,
+            )
+    for depth in (8, 16):
+        samples = pixels.astype(np.uint16) * (257 if depth == 16 else 1)
+        samples[3, 3] = samples[2, 2] = samples[9, 9]
+        samples[3, 3, 2] ^= 1  # of 16 bits, the upper byte is the same
+        clear = raw.chunk(b"tRNS", samples[9, 9].astype(">u2").tobytes())
+        made[f"clear-rgb-{depth}.png"] = raw.png(samples, depth, [clear])
+    block = raw.exif(SIDEWAYS)
+    turn, stay = raw.chunk(b"eXIf", block), raw.chunk(b"eXIf", raw.exif(raw.short(ORIENTATION, 1)))
+    profile = b"\nexif\n%8d\n" % (len(block) + 6) + (b"Exif\0\0" + block).hex().encode() + b"\n"
+    text = raw.chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(profile))
+    made |= {
+        "exif-before.png": raw.png(pixels, before=[turn]),
+        "exif-behind.png": raw.png(pixels, after=[turn]),
+        "exif-twice.png": raw.png(pixels, before=[stay], after=[turn]),
+        "exif-as-text.png": raw.png(pixels, before=[text]),
+        "exif-wrong-behind.png": raw.png(pixels, after=[raw.chunk(b"eXIf", block, wrong=True)]),
+        "exif-wrong-before.png": raw.png(pixels, before=[raw.chunk(b"eXIf", block, wrong=True)]),
+    }
+    for kind in (b"tEXt", b"iCCP", b"gAMA", b"pHYs"):
+        odd = raw.chunk(kind, b"Comment\0hi", wrong=True)
+        made[f"wrong-{kind.decode()}.png"] = raw.png(pixels, before=[odd])
+    return made
 
 
 def transparent() -> dict[str, bytes]:
