@@ -23,7 +23,7 @@ COLUMNS = {
     "query": "model that embeds the queries",
     "gallery": "model that embeds the gallery",
     "recall_at_1": "share of test queries whose first hit is right",
-    "recall_at_1_ci": "95 % bootstrap interval, over queries or labels, whichever is wider",
+    "recall_at_1_ci": "95 % interval, cluster-robust over labels",
     "map": "mean average precision",
     "mmacs_query": "millions of multiply-accumulates for one query",
     "cost_ratio": "MACs of the cloud model over those of the query model",

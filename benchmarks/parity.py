@@ -41,7 +41,7 @@ COLUMNS = {
     "same_label": "share of the queries whose first hit has the label of the torch model's",
     "recall_at_1": "in the cloud model's gallery",
     "difference": "of recall_at_1 to the torch model's",
-    "difference_ci": "its 95 % bootstrap interval, paired, over queries or labels",
+    "difference_ci": "its 95 % interval, paired, cluster-robust over labels",
     "negative": "queries that turned wrong",
     "positive": "queries that turned right",
     "torch_recall_at_1": "recall_at_1 of the torch model",

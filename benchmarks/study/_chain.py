@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks._ends import difference_ends, share_ends
 from benchmarks.study._runs import Group, Measured
 from benchmarks.study._upgrades import AWARE, LARGE, SMALL, kept, part, plain_config, sides
 from samespace import Dataset, metrics
@@ -32,7 +33,7 @@ CHAIN_COLUMNS = {
     "query": "version whose vectors search",
     "gallery": "version that made the gallery",
     "recall_at_1": "R@1, mean over seeds",
-    "recall_at_1_ci": "95 % bootstrap interval, over queries or labels, the wider",
+    "recall_at_1_ci": "95 % interval, cluster-robust over labels",
     "above": "above the gallery's own version on both sides, paired by query and seed",
     "above_ci": "its 95 % interval",
     "seeds": "how many",
@@ -54,18 +55,18 @@ def chain_rows(group: Group, seeds: Iterable[int]) -> Iterator[dict[str, Any]]:
     hits = {key: np.mean([m.hits for m in some], axis=0) for key, some in found.items()}
     for (name, i, j), values in hits.items():
         task = next(t for t in group.tasks if t.name == name)
-        bootstrap = metrics.Bootstrap(group.labels(task))
-        inside = bootstrap.interval(values)
+        intervals = metrics.ClusterRobust(group.labels(task))
+        inside = share_ends(intervals, values)
         difference = values - hits[name, j, j]
-        above = bootstrap.interval(difference)
+        above = difference_ends(intervals, difference)
         yield {
             "task": name,
             "query": i + 1,
             "gallery": j + 1,
             "recall_at_1": float(values.mean()),
-            "recall_at_1_ci": [inside.low, inside.high],
+            "recall_at_1_ci": inside,
             "above": None if i == j else float(difference.mean()),
-            "above_ci": None if i == j else [above.low, above.high],
+            "above_ci": None if i == j else above,
             "seeds": len(found[name, i, j]),
         }
 

@@ -21,7 +21,7 @@ COLUMNS = {
     "query": "model that embeds the queries",
     "gallery": "model that embeds the gallery",
     "recall_at_1": "share of the queries whose first hit is right, mean over seeds",
-    "recall_at_1_ci": "95 % bootstrap interval of that mean, over queries or labels, the wider",
+    "recall_at_1_ci": "95 % interval, cluster-robust over labels",
     "spread": "standard deviation over seeds",
     "map": "mean average precision, mean over seeds",
     "homogeneous": "R@1 with the query model on both sides, mean over seeds",
@@ -75,7 +75,7 @@ def rows_of(log: Log, groups: Mapping[str, Group]) -> list[dict[str, Any]]:
 def _paragon(group: Group, task: Task) -> dict[str, Any]:
     cloud = group.cloud.model
     measured = group.measure(cloud, cloud, task)
-    interval = metrics.Bootstrap(group.labels(task)).interval(measured.hits)
+    interval = metrics.ClusterRobust(group.labels(task)).share(measured.hits)
     value = measured.recall_at_1
     return {
         **dict.fromkeys(COLUMNS),
@@ -113,8 +113,8 @@ def _row(
 ) -> dict[str, Any]:
     alone = name.endswith(", alone")
     hits = _mean_hits(log, [r["key"] for r in found], task)
-    bootstrap = metrics.Bootstrap(group.labels(task))
-    interval = bootstrap.interval(hits)
+    intervals = metrics.ClusterRobust(group.labels(task))
+    interval = intervals.share(hits)
     partner = [
         r["key"]
         for r in log.rows
@@ -125,7 +125,7 @@ def _row(
     above, margin = None, None
     if partner and not alone:
         difference = hits - _mean_hits(log, partner, task)
-        above, margin = float(difference.mean()), bootstrap.interval(difference)
+        above, margin = float(difference.mean()), intervals.difference(difference)
     recalls = [r["recall_at_1"] for r in found]
 
     def mean(column: str) -> float:

@@ -12,7 +12,7 @@ FAMILY_COLUMNS = {
     "query": "model that embeds the queries",
     "gallery": "model that embeds the gallery",
     "recall_at_1": "share of test queries whose first hit is right",
-    "recall_at_1_ci": "95 % bootstrap interval, over queries or labels, whichever is wider",
+    "recall_at_1_ci": "95 % interval, cluster-robust over labels",
     "mmacs_query": "millions of multiply-accumulates for one query",
     "certified": "whether the query model got a certificate for the cloud's gallery",
 }

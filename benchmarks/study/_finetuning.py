@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks._ends import difference_ends, share_ends
 from benchmarks.study._finetuning_methods import CPU, Answers, Linear, Method
 from benchmarks.study._finetuning_runs import FIRST, OURS, Bench
 from benchmarks.study._pool import NotTrainedError
@@ -190,7 +191,7 @@ def _measured(
     partial: bool = False,
 ) -> Rows:
     truth = bench.material.codes(bench.material.items("test"))
-    bootstrap = metrics.Bootstrap(truth)
+    intervals = metrics.ClusterRobust(truth)
     found = dict[str, Found]()
     for name, method in methods.items():
         with suppress(NotTrainedError) if partial and name != BASE else nullcontext():
@@ -198,10 +199,6 @@ def _measured(
     base = found[BASE]
     usual = _right(base.drawn, truth)
     usual_turned = _turned(base.same, truth)
-
-    def interval(values: NDArray[np.float64]) -> list[float]:
-        inside = bootstrap.interval(values)
-        return [inside.low, inside.high]
 
     for name, own in found.items():
         right, turned = _right(own.drawn, truth), _turned(own.same, truth)
@@ -214,12 +211,12 @@ def _measured(
             settings=own.method.text,
             validation=float(np.mean([bench.validation(a) for a in own.drawn])),
             accuracy=float(right.mean()),
-            accuracy_ci=interval(right.mean(0)),
+            accuracy_ci=share_ends(intervals, right.mean(0)),
             accuracy_spread=float(np.std(right.mean(1))),
             above=float(difference.mean()),
-            above_ci=interval(difference),
+            above_ci=difference_ends(intervals, difference),
             nfr=float(turned.mean()) if len(seeds) > 1 else None,
-            nfr_ci=interval(turned) if len(seeds) > 1 else None,
+            nfr_ci=share_ends(intervals, turned) if len(seeds) > 1 else None,
             nfr_ratio=float(turned.mean() / usual_turned.mean()) if usual_turned.any() else None,
             seeds=len(seeds),
             device=_joined(a.device for a in (*own.drawn, *own.same)),

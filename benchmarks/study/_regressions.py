@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks._ends import difference_ends, share_ends
 from benchmarks.study._taggers import PLAIN, SCENARIOS, Scenario, Setup, Shelf
 from samespace import metrics
 from samespace.regressions import Predictions, choose, compare
@@ -279,13 +280,9 @@ def rows_of(
     """A row for every method, of its pairs of old and new answers; one pair is of one seed."""
     labels = found[NONE][0][1].labels
     assert labels is not None
-    bootstrap = metrics.Bootstrap(np.unique(labels, return_inverse=True)[1].astype(np.int64))
+    intervals = metrics.ClusterRobust(np.unique(labels, return_inverse=True)[1].astype(np.int64))
     base = _wrong(found[NONE], 1)
     untreated = _turned(found[NONE])
-
-    def interval(values: NDArray[np.float64]) -> list[float]:
-        inside = bootstrap.interval(values)
-        return [inside.low, inside.high]
 
     for method, pairs in found.items():
         old, new, turned = _wrong(pairs, 0), _wrong(pairs, 1), _turned(pairs)
@@ -299,10 +296,10 @@ def rows_of(
             "error_old": float(old.mean()),
             "error_new": float(new.mean()),
             "error_difference": float(new.mean() - base.mean()),
-            "error_difference_ci": interval(new.mean(0) - base.mean(0)),
+            "error_difference_ci": difference_ends(intervals, new.mean(0) - base.mean(0)),
             "nfr": float(turned.mean()),
-            "nfr_ci": interval(turned.mean(0)),
-            "nfr_difference_ci": interval(turned.mean(0) - untreated.mean(0)),
+            "nfr_ci": share_ends(intervals, turned.mean(0)),
+            "nfr_difference_ci": difference_ends(intervals, turned.mean(0) - untreated.mean(0)),
             "nfr_spread": float(np.std(turned.mean(1))),
             "relative_nfr": float(np.mean(relative)) if relative else None,
             "cut": float(1 - turned.mean() / untreated.mean()) if untreated.any() else None,

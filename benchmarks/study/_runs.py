@@ -329,7 +329,7 @@ def execute(run: Run, group: Group, log: Log, pool: Callable[[int], Dataset]) ->
         cross = homogeneous if run.alone else group.measure(model, gallery, task)
         log.keep(f"{run.safe}~{task.name}~self", homogeneous)
         log.keep(f"{run.safe}~{task.name}~cross", cross)
-        interval = metrics.Bootstrap(group.labels(task)).interval(cross.hits)
+        interval = metrics.ClusterRobust(group.labels(task)).share(cross.hits)
         rows.append(
             {
                 "key": run.key,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks._ends import share_ends
 from benchmarks.study._runs import Group, macs_of
 from benchmarks.study._search import seconds
 from benchmarks.study._settings import TABLE, cut, edge_config
@@ -25,9 +26,9 @@ TOGETHER_COLUMNS = {
     "spared": "share of the pull that the cloud model does not feel; 1 in two steps",
     "task": "queries and gallery",
     "paragon": "R@1 with the cloud model on both sides",
-    "paragon_ci": "95 % bootstrap interval",
+    "paragon_ci": "95 % interval, cluster-robust over labels",
     "cross": "R@1 with the edge model's queries in the cloud model's gallery",
-    "cross_ci": "95 % bootstrap interval",
+    "cross_ci": "95 % interval, cluster-robust over labels",
     "edge": "R@1 with the edge model on both sides",
     "mmacs_query": "millions of multiply-accumulates of the edge model for one query",
     "mmacs_cloud": "of the cloud model",
@@ -78,16 +79,15 @@ def _measured(
     for task in group.tasks:
         paragon = group.measure(cloud.model, cloud.model, task)
         cross = group.measure(edge.model, cloud.model, task)
-        bootstrap = metrics.Bootstrap(group.labels(task))
-        intervals = [bootstrap.interval(m.hits) for m in (paragon, cross)]
+        intervals = metrics.ClusterRobust(group.labels(task))
         yield {
             "how": how,
             "spared": spared,
             "task": task.name,
             "paragon": float(paragon.hits.mean()),
-            "paragon_ci": [intervals[0].low, intervals[0].high],
+            "paragon_ci": share_ends(intervals, paragon.hits),
             "cross": float(cross.hits.mean()),
-            "cross_ci": [intervals[1].low, intervals[1].high],
+            "cross_ci": share_ends(intervals, cross.hits),
             "edge": float(group.measure(edge.model, edge.model, task).hits.mean()),
             "mmacs_query": macs_of(edge.model) / 1e6,
             "mmacs_cloud": macs_of(cloud.model) / 1e6,

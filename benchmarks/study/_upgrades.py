@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks._ends import difference_ends, share_ends
 from benchmarks.study._runs import Group, Measured, Task
 from benchmarks.study._side import SideModel
 from samespace import Dataset, metrics
@@ -82,7 +83,7 @@ UPGRADE_COLUMNS = {
     " new queries adapted to the old gallery; forward: old vectors lifted to the new one",
     "old_old": "R@1 of the old model on both sides, mean over seeds, like all below",
     "new_old": "R@1 of new queries in the gallery of old vectors, or of what was made of them",
-    "new_old_ci": "95 % bootstrap interval, over queries or labels, the wider",
+    "new_old_ci": "95 % interval, cluster-robust over labels",
     "above": "new_old less old_old, paired by query and seed",
     "above_ci": "its 95 % interval",
     "new_new": "R@1 of the new model on both sides; asked with both: of the mean of old and new"
@@ -253,14 +254,10 @@ class _Comparison:
 def _row(group: Group, task_name: str, method: str, seeds: list[Found]) -> dict[str, Any]:
     """The means over seeds, query by query for the intervals."""
     task = next(t for t in group.tasks if t.name == task_name)
-    bootstrap = metrics.Bootstrap(group.labels(task))
+    intervals = metrics.ClusterRobust(group.labels(task))
     hits = {p: np.mean([s[p].hits for s in seeds], axis=0) for p in _PAIRS}
     recall = {p: float(h.mean()) for p, h in hits.items()}
     precision = {p: float(np.mean([s[p].precision for s in seeds])) for p in _PAIRS}
-
-    def interval(values: NDArray[np.float64]) -> list[float]:
-        found = bootstrap.interval(values)
-        return [found.low, found.high]
 
     def gain(of: Mapping[str, float]) -> float | None:
         value = metrics.update_gain(of["new_old"], of["old_old"], of["paragon"])
@@ -276,13 +273,13 @@ def _row(group: Group, task_name: str, method: str, seeds: list[Found]) -> dict[
         "method": method,
         "old_old": recall["old_old"],
         "new_old": recall["new_old"],
-        "new_old_ci": interval(hits["new_old"]),
+        "new_old_ci": share_ends(intervals, hits["new_old"]),
         "above": float(above.mean()),
-        "above_ci": interval(above),
+        "above_ci": difference_ends(intervals, above),
         "new_new": recall["new_new"],
         "paragon": recall["paragon"],
         "against_paragon": float(below.mean()),
-        "against_paragon_ci": interval(below),
+        "against_paragon_ci": difference_ends(intervals, below),
         "gain": gain(recall),
         **{f"map_{p}": precision[p] for p in _PAIRS},
         "gain_map": gain(precision),

@@ -173,6 +173,10 @@ def test_a_handful_of_queries_proves_nothing(bundles: dict[str, Path], shop: Dat
     found = verify([bundles["edge"]], [bundles["cloud"]], few, baseline=bundles["poor"])
     assert not any(c.holds for c in found.criteria)
     assert found.certificates() == ()
+    assert verdict(found) == (
+        "No verdict: 6 queries of 3 labels are too few. A verdict needs at least 30 queries of 8 "
+        "labels."
+    )
 
 
 def test_queries_that_nobody_could_answer(bundles: dict[str, Path], shop: Dataset) -> None:
@@ -351,7 +355,7 @@ def test_figures_with_shorter_vectors_are_what_computing_them_gives(
         paired = found[:, 0].astype(float) - whole
         assert prefix.difference.value == pytest.approx(paired.mean())
         codes = np.unique(wanted, return_inverse=True)[1]
-        interval = metrics.Bootstrap(codes).interval(paired)
+        interval = metrics.ClusterRobust(codes).difference(paired)
         assert (prefix.difference.low, prefix.difference.high) == (interval.low, interval.high)
 
 

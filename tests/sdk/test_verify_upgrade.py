@@ -184,7 +184,7 @@ def test_who_loses_is_counted_and_said(
         lost = before & ~after
         assert change.before == pytest.approx(before.mean())
         assert change.after == pytest.approx(after.mean())
-        interval = metrics.Bootstrap(codes).interval(after.astype(float) - before)
+        interval = metrics.ClusterRobust(codes).difference(after.astype(float) - before)
         assert change.difference.value == pytest.approx(after.mean() - before.mean())
         assert (change.difference.low, change.difference.high) == (interval.low, interval.high)
         assert change.negative == tuple(data.queries[i].path for i in np.flatnonzero(lost))

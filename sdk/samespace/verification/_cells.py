@@ -38,12 +38,19 @@ def corrected_ranking(
     )
 
 
-def estimate(values: NDArray[Any], bootstrap: metrics.Bootstrap) -> Estimate:
-    """The mean of what every query (Q,) got, with its interval."""
-    interval = bootstrap.interval(values)
-    return Estimate(
-        float(np.mean(values, dtype=np.float64)), interval.low, interval.high, interval.over
-    )
+def share(values: NDArray[Any], intervals: metrics.ClusterRobust) -> Estimate:
+    """Return the mean of an accuracy of every query (Q,), 0 to 1, with its interval."""
+    return _estimate(values, intervals.share(values))
+
+
+def difference(values: NDArray[Any], intervals: metrics.ClusterRobust) -> Estimate:
+    """Return the mean of a paired difference of every query (Q,), with its interval."""
+    return _estimate(values, intervals.difference(values))
+
+
+def _estimate(values: NDArray[Any], interval: metrics.Interval) -> Estimate:
+    mean = float(np.mean(values, dtype=np.float64))
+    return Estimate(mean, interval.low, interval.high, interval.over)
 
 
 def cell(
@@ -51,7 +58,7 @@ def cell(
     ranking: metrics.Ranking,
     corrected: metrics.Ranking | None,
     shorter: Mapping[int, metrics.Ranking],
-    bootstrap: metrics.Bootstrap,
+    intervals: metrics.ClusterRobust,
 ) -> Cell:
     """M(query, gallery) of a pair of labels.
 
@@ -62,22 +69,22 @@ def cell(
     """
 
     def change(other: metrics.Ranking) -> Estimate:
-        return estimate(other.hits(1).astype(np.float64) - ranking.hits(1), bootstrap)
+        return difference(other.hits(1).astype(np.float64) - ranking.hits(1), intervals)
 
     prefixes = tuple(
-        Prefix(width, _estimates(found, bootstrap), change(found))
+        Prefix(width, _estimates(found, intervals), change(found))
         for width, found in sorted(shorter.items())
     )
     return Cell(
         *pair,
-        _estimates(ranking, bootstrap),
-        None if corrected is None else _estimates(corrected, bootstrap),
+        _estimates(ranking, intervals),
+        None if corrected is None else _estimates(corrected, intervals),
         None if corrected is None else change(corrected),
         prefixes or None,
     )
 
 
-def _estimates(ranking: metrics.Ranking, bootstrap: metrics.Bootstrap) -> dict[str, Estimate]:
+def _estimates(ranking: metrics.Ranking, intervals: metrics.ClusterRobust) -> dict[str, Estimate]:
     values: dict[str, NDArray[Any]] = {f"recall_at_{k}": ranking.hits(k) for k in (1, 5, 10)}
     values["map"] = ranking.average_precision
-    return {name: estimate(v, bootstrap) for name, v in values.items()}
+    return {name: share(v, intervals) for name, v in values.items()}

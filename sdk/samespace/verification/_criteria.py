@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samespace import metrics
-from samespace.verification._cells import estimate
+from samespace.verification._cells import difference as difference_of
 from samespace.verification._matrix import UPGRADE, Criterion, Estimate, PrefixCriterion
 
-LEAST_QUERIES, LEAST_LABELS = 30, 5
+LEAST_QUERIES = 30
 
 Rankings = Mapping[tuple[str, str], metrics.Ranking]
 """What the queries of one label found in the gallery of another."""
@@ -23,7 +23,7 @@ def criterion(
     reference: str,
     rankings: Rankings,
     shorter: Mapping[int, Rankings],
-    bootstrap: metrics.Bootstrap,
+    intervals: metrics.ClusterRobust,
     *,
     cost_ratio: float,
     decides: bool,
@@ -41,7 +41,7 @@ def criterion(
     alone = _right(rankings, reference, reference)
     best = query if upgrade else gallery
     paragon = _right(rankings, best, best)
-    difference, holds = _above(cross, alone, bootstrap)
+    difference, holds = _above(cross, alone, intervals)
     gain = metrics.update_gain(float(cross.mean()), float(alone.mean()), float(paragon.mean()))
     prefixes = []
     for width, found in sorted(shorter.items()):
@@ -51,7 +51,7 @@ def criterion(
                 width,
                 float(ours.mean()),
                 float(theirs.mean()),
-                *_above(ours, theirs, bootstrap),
+                *_above(ours, theirs, intervals),
             )
         )
     return Criterion(
@@ -61,7 +61,7 @@ def criterion(
         value=float(cross.mean()),
         reference_value=float(alone.mean()),
         difference=difference,
-        gap=estimate(cross - paragon, bootstrap),
+        gap=difference_of(cross - paragon, intervals),
         gain=None if np.isnan(gain) else gain,
         cost_ratio=cost_ratio,
         decides=decides,
@@ -76,10 +76,10 @@ def _right(rankings: Rankings, query: str, gallery: str) -> NDArray[np.float64]:
 
 
 def _above(
-    cross: NDArray[np.float64], alone: NDArray[np.float64], bootstrap: metrics.Bootstrap
+    cross: NDArray[np.float64], alone: NDArray[np.float64], intervals: metrics.ClusterRobust
 ) -> tuple[Estimate, bool]:
     """The difference, and whether it is one beyond its interval."""
-    difference = estimate(cross - alone, bootstrap)
+    difference = difference_of(cross - alone, intervals)
     # A handful of queries that agree by luck has an interval without width.
-    enough = len(cross) >= LEAST_QUERIES and bootstrap.labels >= LEAST_LABELS
+    enough = len(cross) >= LEAST_QUERIES and intervals.labels >= metrics.LEAST_LABELS
     return difference, difference.low > 0 and enough

@@ -12,7 +12,7 @@ UPGRADE = "upgrade"
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over queries, with the wider of the intervals over queries and over labels."""
+    """A mean over queries, with its 95 % interval (see `samespace.metrics.ClusterRobust`)."""
 
     value: float
     low: float

@@ -155,7 +155,7 @@ class _Search:
         self._query_labels, self._gallery_labels = label_codes(data.queries, data.gallery)
         self._expected = expected
         self._first, self._right = self._search(expected)
-        self._bootstrap = metrics.Bootstrap(self._query_labels)
+        self._intervals = metrics.ClusterRobust(self._query_labels)
 
     @property
     def recall(self) -> float:
@@ -167,7 +167,7 @@ class _Search:
         wide = measured.vectors.astype(np.float64)
         cosine = (wide * self._expected).sum(1) / np.linalg.norm(wide, axis=1)
         first, right = self._search(measured.vectors)
-        interval = self._bootstrap.interval(right.astype(float) - self._right)
+        interval = self._intervals.difference(right.astype(float) - self._right)
         return Figures(
             load_ms=measured.load_ms,
             p50_ms=float(np.percentile(measured.times_ms, 50)),

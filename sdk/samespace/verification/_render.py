@@ -11,6 +11,8 @@ from typing import Any
 from PIL import Image
 
 from samespace._dataset import Dataset
+from samespace.metrics import LEAST_LABELS
+from samespace.verification._criteria import LEAST_QUERIES
 from samespace.verification._matrix import UPGRADE, Criterion
 from samespace.verification._plots import backfill_plot, cost_plot, matrix_plot, score_plot
 from samespace.verification._report import METRIC_NAMES, METRICS, Report
@@ -65,11 +67,30 @@ def verdict(report: Report) -> str:
         first = "No query model here has a claim to judge, so nothing is certified."
     elif not deciding:
         first = "No two of these models claim the same embedding space, so nothing is certified."
+    elif too_few := _too_few(report):
+        first = too_few
     elif failed:
-        first = "NOT compatible: " + "; ".join(criterion_sentence(c) for c in failed) + "."
+        first = (
+            f"NOT compatible: {'; '.join(criterion_sentence(c) for c in failed)}{_over(report)}."
+        )
     else:
-        first = "Compatible: " + "; ".join(criterion_sentence(c) for c in passed) + "."
+        first = f"Compatible: {'; '.join(criterion_sentence(c) for c in passed)}{_over(report)}."
     return " ".join([first, *lost])
+
+
+def _over(report: Report) -> str:
+    return f" ({report.dataset['queries']} queries of {report.dataset['labels']} labels)"
+
+
+def _too_few(report: Report) -> str:
+    """The sentence for a test set that is too small for a verdict; empty for others."""
+    queries, labels = int(report.dataset["queries"]), int(report.dataset["labels"])
+    if queries >= LEAST_QUERIES and labels >= LEAST_LABELS:
+        return ""
+    return (
+        f"No verdict: {queries} queries of {labels} labels are too few. A verdict needs at least "
+        f"{LEAST_QUERIES} queries of {LEAST_LABELS} labels."
+    )
 
 
 def criterion_sentence(criterion: Criterion) -> str:

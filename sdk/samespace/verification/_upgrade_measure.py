@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from samespace import metrics
 from samespace.backfill import SHARES, BackfillCurve, backfill_curve
-from samespace.verification._cells import estimate
+from samespace.verification._cells import difference, share
 from samespace.verification._claims import one_space
 from samespace.verification._criteria import Rankings
 from samespace.verification._inputs import Progress
@@ -30,7 +30,7 @@ class Measured:
         rankings: what the queries of one label found in the gallery of another.
         query_labels, gallery_labels: (Q,) and (G,).
         paths: of the queries.
-        bootstrap: of the queries.
+        intervals: of the queries.
         threshold: the user's own; None for the old model's at FAR 1 %.
         seed: of the orders.
         progress: is told how many curves of how many are done.
@@ -40,7 +40,7 @@ class Measured:
     query_labels: NDArray[np.int64]
     gallery_labels: NDArray[np.int64]
     paths: Sequence[str]
-    bootstrap: metrics.Bootstrap
+    intervals: metrics.ClusterRobust
     threshold: float | None
     seed: int
     progress: Progress
@@ -68,7 +68,7 @@ def measure_upgrade(
         gain = metrics.update_gain(
             *(float(x.mean()) for x in (measured.right(new, old), measured.right(old, old), theirs))
         )
-        tax = estimate(ours.astype(np.float64) - theirs, measured.bootstrap)
+        tax = difference(ours.astype(np.float64) - theirs, measured.intervals)
     return UpgradeSection(
         old=old.label,
         new=new.label,
@@ -91,7 +91,7 @@ def _joint(old: Model, new: Model, gallery: Model, measured: Measured) -> Joint:
     return Joint(
         gallery=gallery.label,
         value=float(right.mean()),
-        difference=estimate(right.astype(np.float64) - alone, measured.bootstrap),
+        difference=difference(right.astype(np.float64) - alone, measured.intervals),
         negative_rate=metrics.flips(before, right).negative_rate,
         alone_rate=metrics.flips(before, alone).negative_rate,
     )
@@ -104,7 +104,7 @@ def _change(query: Model, old: Model, new: Model, measured: Measured) -> Change:
         query=query.label,
         before=float(before.mean()),
         after=float(after.mean()),
-        difference=estimate(after.astype(np.float64) - before, measured.bootstrap),
+        difference=difference(after.astype(np.float64) - before, measured.intervals),
         negative_rate=found.negative_rate,
         relative_negative_rate=relative_negative_rate(before, after),
         positive_rate=found.positive_rate,
@@ -180,9 +180,9 @@ def _curves(
                 recall_at_1=tuple(found.recall_at_1.tolist()),
                 map=tuple(found.mean_average_precision.tolist()),
                 negative_rate=tuple(found.negative_rate.tolist()),
-                area=estimate(found.area_by_query, measured.bootstrap),
+                area=share(found.area_by_query, measured.intervals),
                 area_map=found.area_map,
-                over_random=None if base is found else estimate(gained, measured.bootstrap),
+                over_random=None if base is found else difference(gained, measured.intervals),
             )
         )
         measured.progress(f"backfill from {old.label} to {new.label}", done, len(wanted))

@@ -78,7 +78,7 @@ def verify(
             a certificate lists the widths at which it holds as well.
         notes: what a reader has to know before the figures.
         progress: is told the stage and how many pictures of how many are done.
-        seed: of the bootstrap, and of the orders of backfill.
+        seed: of the orders of backfill.
 
     Queries whose picture is in the gallery as well, pixel by pixel, are left out, and a note of the
     report says so: such a query finds itself, whatever the model has learnt.
@@ -132,14 +132,14 @@ def verify(
     }
     sides = {m.label: (m.queries, m.gallery) for m in models}
     shorter = {width: shorter_rankings(sides, list(rankings), width, *labels) for width in widths}
-    bootstrap = metrics.Bootstrap(query_labels, seed=seed)
+    intervals = metrics.ClusterRobust(query_labels)
     matrix = tuple(
         cell(
             pair,
             ranking,
             corrected.get(pair),
             {width: by_pair[pair] for width, by_pair in shorter.items()},
-            bootstrap,
+            intervals,
         )
         for pair, ranking in rankings.items()
     )
@@ -151,7 +151,7 @@ def verify(
             reference.label,
             rankings,
             shorter,
-            bootstrap,
+            intervals,
             cost_ratio=g.manifest.macs / max(1, q.manifest.macs),
             decides=decides,
             upgrade=is_upgrade(q, g),
@@ -160,7 +160,7 @@ def verify(
         for reference, decides in references(q, g, models)
     )
     paths = [i.path for i in data.queries]
-    measured = Measured(rankings, *labels, paths, bootstrap, given, seed, progress)
+    measured = Measured(rankings, *labels, paths, intervals, given, seed, progress)
     found = tuple(measure_upgrade(old, new, models, measured) for old, new in upgrades(models))
     flip_counts = tuple(flip_count(q, g, rankings, data) for q, g in claimed)
     return Report(

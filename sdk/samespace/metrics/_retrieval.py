@@ -1,12 +1,7 @@
-"""Retrieval metrics, on numpy arrays: what is searched for is what is checked.
-
-Everything works per query first, so that intervals, flips and paired differences can be had from
-the same numbers. Accuracies are fractions.
-"""
+"""Rankings, their accuracies, flips, thresholds, and what is done to vectors before."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -165,60 +160,6 @@ def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     unit = np.zeros_like(vectors)
     np.divide(vectors, norms, out=unit, where=norms > _NO_LENGTH)
     return unit
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A 95 % bootstrap interval.
-
-    Attributes:
-        low, high: the 2.5 and 97.5 percentiles.
-        over: what was resampled: `queries` or `labels`, whichever gave the wider interval.
-    """
-
-    low: float
-    high: float
-    over: str
-
-    def __str__(self) -> str:
-        return f"[{self.low:.3f}, {self.high:.3f}]"
-
-
-class Bootstrap:
-    """Resamples queries, and labels, once; every mean of the same queries then shares them.
-
-    Labels are resampled as clusters (Efron & Tibshirani 1993, section 8.3 on the choice of
-    the unit): pictures of one product are not independent, and test labels are few.
-
-    Args:
-        labels: label of every query (Q,).
-        resamples: number of bootstrap samples.
-        seed: of the resampling.
-    """
-
-    def __init__(self, labels: Labels, resamples: int = 2000, seed: int = 0) -> None:
-        rng = np.random.default_rng(seed)
-        n = len(labels)
-        _, codes = np.unique(labels, return_inverse=True)
-        groups = self.labels = int(codes.max()) + 1
-        by_query = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
-        by_group = rng.multinomial(groups, np.full(groups, 1 / groups), size=resamples)
-        self._weights = {
-            "queries": by_query.astype(np.float64),
-            "labels": by_group[:, codes].astype(np.float64),
-        }
-
-    def interval(self, values: Sequence[float] | NDArray[np.generic]) -> Interval:
-        """The wider of the two 95 % intervals of the mean of `values` (Q,)."""
-        array = np.asarray(values, np.float64)
-        best: Interval | None = None
-        for over, weights in self._weights.items():
-            means = weights @ array / weights.sum(1)
-            low, high = np.percentile(means, [2.5, 97.5])
-            if best is None or high - low > best.high - best.low:
-                best = Interval(float(low), float(high), over)
-        assert best is not None
-        return best
 
 
 def hub_bias(
