@@ -537,7 +537,7 @@ def test_manifests_are_read_with_and_without_roles(
     (tmp_path / "n.csv").write_text("path,label\na.png,x\n")
     with pytest.raises(DataError, match="lacks the column"):
         open_labelled(tmp_path / "n.csv")
-    (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "b.csv").write_bytes(b"path,label,split\ncaf\xe9.png,x,train\n")
     with pytest.raises(DataError, match="is not UTF-8 text"):
         open_labelled(tmp_path / "b.csv")
     # All that comes after a lone quote would be one field.

@@ -290,7 +290,10 @@ def test_other_requests_that_cannot_be_used(service: Running, cloud: Embedder) -
     refused(search(filter='{"a": {"like": 1}}'), 422, "bad-filter", "like")
     refused(search(filter='{"a\\u0000b": 1}'), 422, "bad-filter")
     refused(search(filter='{"a": "\\ud800"}'), 422, "bad-filter")
-    refused(search(width=12), 422, "wrong-width")
+    assert search(width=12).status_code == 200  # whole vectors are cut
+    cut = {"vectors": [[1.0] * 13]}
+    wrong = service.ask("POST", SEARCH, params={**maker(cloud), "width": 12}, json=cut)
+    refused(wrong, 422, "wrong-width")
     refused(search(width=DIM), 422, "bad-request", "width")
     refused(search(fingerprint="x"), 422, "bad-request", "fingerprint")
     refused(search(corrected="true"), 422, "bad-request", "correct-hubs")

@@ -204,6 +204,8 @@ def search(
             corrected=False if no_correction else None,
             width=width,
         )
+        if condition and not any(result.ids) and (why := opened.explain_filter(condition)):
+            click.echo(f"nothing was found: {why}", err=True)
     if as_json:
         print_json(
             [

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samespace._certificate import Certificate
-from samespace.gallery._filter import Where
+from samespace.gallery._filter import Where, compile_where
 from samespace.gallery._gallery import Gallery, given_vectors
 from samespace.gallery._hub_store import Correction, HubStore
 from samespace.gallery._hubs import Progress, correct, is_vectors, silent
@@ -266,6 +266,12 @@ class EmbeddedGallery(Gallery):
             )
             fetched = self._payloads(found) if payloads else None
         return SearchResult(found.ids.tolist(), found.scores, fetched, corrected_scores)
+
+    def explain_filter(self, where: Where) -> str:
+        """See `Gallery.explain_filter`."""
+        compile_where(where)
+        with self._lock, self._live.current():
+            return self._live.passing.explain(where)
 
     def _require_width(self, model: ModelIdentity, number: int, width: int) -> None:
         with self._lock:

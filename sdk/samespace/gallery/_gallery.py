@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from samespace._certificate import Certificate
 from samespace._files import is_text
 from samespace.gallery._export import write_export
-from samespace.gallery._filter import Where
+from samespace.gallery._filter import Where, compile_where
 from samespace.gallery._hubs import Progress, silent
 from samespace.gallery._index import DEFAULT_PROBES
 from samespace.gallery._inputs import (
@@ -607,6 +607,16 @@ class Gallery(abc.ABC):
     ) -> SearchResult:
         """Search for unit prefixes (N, width)."""
         raise self._only_in_a_folder("searches by width")
+
+    def explain_filter(self, where: Where) -> str:
+        """Say why no item can pass a filter: every one holds another kind of value than the filter
+        compares with, a text where it asks for a number or the reverse.
+
+        Returns one sentence; an empty text where that is not the reason, and in Milvus. Raises
+        `FilterError`.
+        """
+        compile_where(where)
+        return ""
 
     def stats(self) -> GalleryStats:
         """The gallery in figures."""

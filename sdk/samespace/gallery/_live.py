@@ -32,6 +32,7 @@ class LiveIndex:
     Attributes:
         index: as of the last `refresh`.
         corrections: the hub corrections folded into it.
+        passing: which items the last few filters let through.
         stale: set after a write of our own, which `PRAGMA data_version` does not tell.
     """
 
@@ -48,7 +49,7 @@ class LiveIndex:
         self._seen_version: int | None = None
         self._seen_key = 0
         self._seen_tombstone = 0
-        self._passing = Passing(store)
+        self.passing = Passing(store)
 
     def refresh(self) -> None:
         """Bring the index up to what is committed, by us or by others."""
@@ -67,7 +68,7 @@ class LiveIndex:
         # The version from before the reading: a commit in between is read again, never missed.
         self._seen_version = version
         self.stale = False
-        self._passing.forget()
+        self.passing.forget()
         delta, base = self.index.delta, self.index.base
         behind = len(delta) + (base.removed if base else 0)
         if len(delta) and behind >= max(self._approximate_from, len(self.index) // 4):
@@ -116,7 +117,7 @@ class LiveIndex:
         found = self.index.search(
             folded,
             k,
-            keys=None if where is None else self._passing.keys(where),
+            keys=None if where is None else self.passing.keys(where),
             approximate=approximate,
             probes=probes,
             refine=refine,

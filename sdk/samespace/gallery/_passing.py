@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from samespace.gallery._filter import Where, compared_kinds, compile_where
 from samespace.gallery._store import Store
-from samespace_edge import FilterError
 
 _CACHED_FILTERS = 8
 
@@ -24,32 +23,28 @@ class Passing:
         self._found: dict[str, NDArray[np.int64]] = {}
 
     def keys(self, where: Where) -> NDArray[np.int64]:
-        """Keys of the items that a filter lets through, ascending.
-
-        Raises `FilterError` where nothing can pass, since every item holds another kind of value
-        than the filter compares with: a text where a number is asked for, or the reverse.
-        """
+        """Keys of the items that a filter lets through, ascending."""
         condition, parameters = compile_where(where)
         cached = json.dumps([condition, parameters])
         if cached not in self._found:
             if len(self._found) >= _CACHED_FILTERS:
                 self._found.pop(next(iter(self._found)))
             keys = self._store.keys_where(condition, parameters)
-            if not keys:
-                self._require_kinds(where)
             self._found[cached] = np.array(keys, np.int64)
         return self._found[cached]
 
-    def _require_kinds(self, where: Where) -> None:
+    def explain(self, where: Where) -> str:
+        """See `Gallery.explain_filter`."""
         for key, path, kinds in compared_kinds(where):
             if other := self._other_kind(path, kinds):
                 kind, value = other
-                raise FilterError(
+                return (
                     f"the filter on {key!r} compares with {' or '.join(kinds)}, but items hold "
                     f"{kind} there, such as {value!r}, so none can pass. Compare with {kind}, or "
                     "store the items again with values of the other kind (of a CSV: --number "
                     f"{key})."
                 )
+        return ""
 
     def _other_kind(self, path: str, kinds: Sequence[str]) -> tuple[str, Any] | None:
         """The JSON type and the value of some item at a path of the payloads, where some item has a
