@@ -19,6 +19,7 @@ import numpy as np
 
 from benchmarks import _rates
 from benchmarks._gallery_tables import open_table, upgrade_scale_table
+from benchmarks._interval_table import intervals_table
 from benchmarks._markdown import markdown, where
 from benchmarks._milvus_table import milvus_table
 from benchmarks._processor_tables import demo_time_table, int8_table
@@ -293,6 +294,7 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "quickstart": quickstart_output,
     "parity": parity_table,
     "parity_grocery": parity_table,
+    "intervals": intervals_table,
     "int8": int8_table,
     "resize": resize_table,
     "install_size": install_table,

@@ -174,7 +174,7 @@ def test_a_handful_of_queries_proves_nothing(bundles: dict[str, Path], shop: Dat
     assert not any(c.holds for c in found.criteria)
     assert found.certificates() == ()
     assert verdict(found) == (
-        "No verdict: 6 queries of 3 labels are too few. A verdict needs at least 30 queries of 8 "
+        "No verdict: 12 queries of 3 labels are too few. A verdict needs at least 30 queries of 8 "
         "labels."
     )
 

@@ -192,7 +192,7 @@ def test_who_loses_is_counted_and_said(
         assert change.positive_rate == pytest.approx((~before & after).mean())
         expected = lost.mean() / (before.mean() * (1 - after.mean()))
         assert change.relative_negative_rate == pytest.approx(expected)
-    assert upgrade.change("new").direction == "better"
+    assert upgrade.change("new-edge").direction == "better"
     assert upgrade.change("old-edge").direction == "worse"
     assert "In a gallery of new instead of old less is found by old-edge (-0." in verdict(report)
 
