@@ -29,7 +29,7 @@ COLUMNS = {
     "cost_ratio": "MACs of the cloud model over those of the query model",
     "above_alone": "R@1 above the edge model trained alone, paired; edge to cloud only",
     "above_alone_ci": "its 95 % interval",
-    "seconds": "of the whole run",
+    "seconds": "of the whole run; null where an earlier call had begun it",
     "seed": "of weights, order and views",
 }
 
@@ -44,7 +44,7 @@ def run(seed: int, data: str | None, out: Path, inductive: bool) -> dict[str, An
     return found
 
 
-def rows_of(report: Report, seed: int, setting: str, seconds: float) -> list[dict[str, Any]]:
+def rows_of(report: Report, seed: int, setting: str, seconds: float | None) -> list[dict[str, Any]]:
     cloud = next(m for m in report.models if "gallery" in m.declared)
     rows = []
     for cell in report.matrix:
@@ -98,8 +98,10 @@ def main() -> None:
     rows = other_seeds(arguments.name, arguments.seeds) if arguments.append else []
     for seed in arguments.seeds:
         folder = arguments.out / f"{arguments.name}-{seed}"
+        is_new = not folder.exists()
         found = run(seed, arguments.data, folder, arguments.inductive)
-        rows += rows_of(Report.from_json(found["report"]), seed, setting, found["seconds"])
+        seconds = found["seconds"] if is_new else None
+        rows += rows_of(Report.from_json(found["report"]), seed, setting, seconds)
     notes = list(Report.from_json(found["report"]).notes)
     seeds = sorted({row["seed"] for row in rows})
     write(arguments.name, COLUMNS, rows, seeds=seeds, notes=notes)

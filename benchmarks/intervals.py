@@ -44,7 +44,7 @@ class Population(NamedTuple):
 
 POPULATIONS = tuple(
     Population(accuracy, correlation, queries)
-    for accuracy in (0.5, 0.8)
+    for accuracy in (0.5, 0.8, 0.95)
     for correlation in (0.1, 0.4)
     for queries in (3, 10)
 )

@@ -123,8 +123,10 @@ def test_intervals_cover_the_truth_as_often_as_they_say(labels: int) -> None:
     """Of the populations that docs/benchmarks.md simulates: see `benchmarks.intervals`."""
     for population in POPULATIONS:
         cover, false_passes = simulate(labels, population, runs=2000, seed=0)
-        # 2,000 runs: a standard error of half a per cent.
-        assert 0.91 < cover < 0.995, population
+        # 2,000 runs: a standard error of half a per cent. Hard labels are seldom drawn where all
+        # but a few are right, and then intervals cover less.
+        least = 0.88 if population.accuracy > 0.9 else 0.93
+        assert least < cover < 0.995, population
         assert false_passes < 0.04, population
 
 
