@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from PIL import Image
 
-_ORIENTATION = 0x0112
+ORIENTATION = 0x0112
 _SHORT = 3
 _PREFIX = b"Exif\0\0"
 _BYTE_ORDERS = {b"II": "<", b"MM": ">"}
@@ -47,7 +47,7 @@ def read_orientation(exif: bytes) -> int:
         (count,) = struct.unpack_from(order + "H", block, directory)
         for at in range(directory + 2, directory + 2 + 12 * count, 12):
             tag, kind, values, value = struct.unpack_from(order + "HHIH", block, at)
-            is_one = (tag, kind, values) == (_ORIENTATION, _SHORT, 1)
+            is_one = (tag, kind, values) == (ORIENTATION, _SHORT, 1)
             if is_one and magic == 42 and 1 <= value <= 8:
                 return int(value)
     except struct.error:  # the block ends too early

@@ -23,7 +23,7 @@ from samespace_edge._errors import (
     ImageError,
     ImageTooLargeError,
 )
-from samespace_edge._exif import TURNS, read_orientation
+from samespace_edge._exif import ORIENTATION, TURNS, read_orientation
 from samespace_edge._kinds import HEAD, is_heif, name_kind
 from samespace_edge._resize import Pixels
 
@@ -36,6 +36,8 @@ MAX_PIXELS = 64_000_000
 _WHITE = (255, 255, 255)
 # Not all that Pillow knows: some of its readers start other programs.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+_READ_KINDS = ("a JPEG", "a PNG", "a WebP", "a GIF")
+_NO_EXIF = ("xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
@@ -119,7 +121,7 @@ def _opened(source: ImageSource) -> Iterator[BinaryIO]:
         yield io.BytesIO(source)
     elif isinstance(source, str | os.PathLike):
         with open(source, "rb") as file:
-            yield file
+            yield file if file.seekable() else io.BytesIO(file.read())  # a pipe is not
     else:
         raise DecodeError(
             f"cannot read a picture from {type(source).__name__}; "
@@ -146,8 +148,8 @@ def _unidentified(name: str, head: bytes) -> str:
     formats = "JPEG, PNG, WebP, GIF, BMP, TIFF and PPM"
     if kind is None:
         return f"{name}: not an image in a format that is read ({formats})"
-    if kind.removeprefix("a ") in formats.split(", "):
-        return f"{name}: this begins as {kind}, but is not an image that can be read; it is damaged"
+    if kind in _READ_KINDS or kind.startswith("a TIFF"):
+        return f"{name}: this begins as {kind}, but is not an image that can be read: it is damaged"
     return f"{name}: this is {kind}, not an image in a format that is read ({formats})"
 
 
@@ -183,17 +185,36 @@ def _to_rgb(
     if image.width * image.height > max_pixels:
         raise _too_large(name, image.size, max_pixels)
     image.load()
-    if exif is None:
-        exif = image.info.get("exif", b"")
+    orientation = _orientation(image) if exif is None else read_orientation(exif)
     flat = _flat(image, name)
     is_transparent = png.is_transparent(image) if png else None
     if is_transparent is not None:
         pixels = np.array(flat)
         pixels[is_transparent] = _WHITE
         flat = Image.fromarray(pixels)
-    # By EXIF alone: Pillow would also follow XMP, which no browser and no phone does.
-    turn = TURNS.get(read_orientation(exif)) if isinstance(exif, bytes) else None
-    return flat if turn is None else flat.transpose(turn)
+    turn = TURNS.get(orientation)
+    if turn is not None:
+        flat = flat.transpose(turn)
+    elif flat is image:  # which may be the caller's
+        flat = image.copy()
+    flat.info.pop("exif", None)  # its orientation is applied
+    return flat
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation of an image that Pillow has read, or that was set in memory.
+
+    By EXIF alone: Pillow would also follow XMP and PNG's texts, which no browser and no phone does.
+    """
+    if isinstance(block := image.info.get("exif"), bytes):
+        return read_orientation(block)
+    hidden = {key: image.info.pop(key) for key in _NO_EXIF if key in image.info}
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # whatever odd metadata make Pillow raise
+        return 1
+    finally:
+        image.info.update(hidden)
 
 
 def _flat(image: Image.Image, name: str) -> Image.Image:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SIGNATURE = b"\xff\xd8\xff"
+SIGNATURE = b"\xff\xd8"
 
 _EXIF = b"Exif\0\0"
 _SCAN, _COMMENT = 0xDA, 0xFE
@@ -31,7 +31,8 @@ def read_jpeg(content: bytes) -> Jpeg:
     """Return a JPEG without its metadata. What cannot be followed is left as it is."""
     kept, exif = [content[:2]], b""
     at = 2
-    while at + 4 <= len(content) and content[at] == 0xFF:
+    while (at := content.find(0xFF, at)) >= 0 and at + 4 <= len(content):
+        # Stray bytes before a marker are left out, as decoders leave them out.
         marker = content[at + 1]
         if marker == 0xFF:  # a fill byte
             at += 1
@@ -44,4 +45,4 @@ def read_jpeg(content: bytes) -> Jpeg:
         if not (_APP0 < marker <= _APP15 and marker != _APP14) and marker != _COMMENT:
             kept.append(content[at:end])
         at = end
-    return Jpeg(b"".join([*kept, content[at:]]), exif)
+    return Jpeg(b"".join([*kept, content[at:] if at >= 0 else b""]), exif)

@@ -77,7 +77,7 @@ def read_png(content: bytes, name: str) -> Png:
     """
     kept, exif, transparent = [SIGNATURE], b"", None
     depth, channels = 8, 0
-    before = b""
+    seen: set[bytes] = set()
     has_all_rows = False
     for kind, chunk, data, is_right in _chunks(content):
         if not is_right and not kind[0] & _IS_OPTIONAL:
@@ -85,14 +85,15 @@ def read_png(content: bytes, name: str) -> Png:
                 f"{name}: the picture is damaged (the checksum of its PNG chunk "
                 f"{kind.decode('ascii', 'backslashreplace')} is wrong)"
             )
-        has_all_rows |= before == b"IDAT" != kind
-        before = kind
+        has_all_rows |= b"IDAT" in seen and kind != b"IDAT"
+        seen.add(kind)
         if not is_right or (kind == b"IDAT" and has_all_rows):
             continue
         if kind == b"IHDR" and len(data) == 13:
             depth, channels = data[8], _CHANNELS.get(data[9], 0)
         if kind == b"tRNS" and channels:
-            if len(data) == 2 * channels:
+            is_first = transparent is None and b"IDAT" not in seen
+            if len(data) == 2 * channels and is_first:
                 transparent = struct.unpack(f">{channels}H", data)
         elif kind == b"eXIf":
             exif = exif or data
@@ -106,16 +107,18 @@ def read_png(content: bytes, name: str) -> Png:
 def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes, bytes, bool]]:
     """Yield the name, all bytes and the data of every chunk, and whether its checksum is right.
 
-    A chunk that is cut off counts as right: the decoder says what is wrong with it.
+    A needed chunk that is cut off counts as right: the decoder says what is wrong with it.
     """
     at = len(SIGNATURE)
     while at + 8 <= len(content):
         (length,) = struct.unpack_from(">I", content, at)
         kind, end = content[at + 4 : at + 8], at + 12 + length
         data = content[at + 8 : end - 4]
-        is_right = end > len(content) or zlib.crc32(data, zlib.crc32(kind)) == int.from_bytes(
-            content[end - 4 : end], "big"
-        )
+        if end > len(content):
+            is_right = not kind[0] & _IS_OPTIONAL
+        else:
+            checksum = int.from_bytes(content[end - 4 : end], "big")
+            is_right = zlib.crc32(data, zlib.crc32(kind)) == checksum
         yield kind, content[at:end], data, is_right
         if kind == b"IEND":
             return

@@ -6,7 +6,6 @@ import math
 from copy import copy
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samespace_edge._runtimes import OUTPUT
@@ -16,6 +15,8 @@ EPSILON = 1e-4
 
 # Lengths of embeddings that fp16 squares without loss, and the one that others are brought to.
 _SHORTEST, _LONGEST, _USUAL = 2.0**-2, 2.0**6, 2.0**2
+_LARGEST_POWER = 100
+_BATCH = 64
 
 
 class Deployed(nn.Module):
@@ -54,19 +55,21 @@ class Deployed(nn.Module):
         return {OUTPUT: y / norm}
 
     @torch.no_grad()
-    def set_gain(self, pixels: Tensor) -> None:
-        """Multiply embeddings by a power of two that brings them near to length 4.
+    def find_gain(self, pixels: Tensor) -> float:
+        """Return a power of two that brings embeddings near to length 4; 1 for usual lengths.
 
         A cosine does not depend on the length of an embedding, but squares of very short or very
-        long ones are lost, in fp16 first. Where lengths are usual nothing is multiplied.
+        long ones are lost, in fp16 first.
 
         Args:
             pixels: typical pictures, uint8 RGB (N, H, W, 3).
         """
-        lengths = self._made_of(pixels).double().norm(dim=1)
-        typical = float(lengths[lengths > 0].median()) if (lengths > 0).any() else _USUAL
-        is_usual = _SHORTEST <= typical <= _LONGEST or not math.isfinite(typical)
-        self.gain = 1.0 if is_usual else 2.0 ** round(math.log2(_USUAL / typical))
+        lengths = self._made_of(pixels[:_BATCH]).double().norm(dim=1)
+        lengths = lengths[(lengths > 0) & lengths.isfinite()]
+        if not len(lengths) or _SHORTEST <= float(lengths.median()) <= _LONGEST:
+            return 1.0
+        power = round(math.log2(_USUAL / float(lengths.median())))
+        return float(2.0 ** max(-_LARGEST_POWER, min(_LARGEST_POWER, power)))
 
     def _made_of(self, image: Tensor) -> Tensor:
         x = image if self.takes_planes else image.permute(0, 3, 1, 2).to(torch.float32)
@@ -74,11 +77,15 @@ class Deployed(nn.Module):
         return y
 
     @torch.no_grad()
-    def embed(self, pixels: Tensor) -> Tensor:
-        """uint8 RGB (N, H, W, 3) to float32 unit vectors (N, D), 64 pictures at a time."""
-        parts = [self._made_of(pixels[i : i + 64]) for i in range(0, len(pixels), 64)]
-        # In double precision no length is too short.
-        return F.normalize(torch.cat(parts).double(), eps=1e-300).float()
+    def embed(self, pixels: Tensor, gain: float | None = None) -> Tensor:
+        """uint8 RGB (N, H, W, 3) to float32 unit vectors (N, D), 64 pictures at a time.
+
+        What `forward` computes, in double precision behind the module.
+        """
+        parts = [self._made_of(pixels[i : i + _BATCH]) for i in range(0, len(pixels), _BATCH)]
+        y = torch.cat(parts).double() * (self.gain if gain is None else gain)
+        unit: Tensor = y / y.norm(dim=1, keepdim=True).clamp_min(EPSILON)
+        return unit.float()
 
 
 class Unnormalised(Deployed):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import shutil
@@ -129,13 +130,16 @@ def torch_embedder(
     module: nn.Module, spec: ExportSpec
 ) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
     """The model as `export_bundle` would ship it, in torch: preprocessed pixels, uint8 RGB
-    (N, H, W, 3), to float32 unit vectors (N, D). What every file is compared with."""
+    (N, H, W, 3), to float32 unit vectors (N, D). What every file is compared with.
+
+    The model is copied: it may go on training.
+    """
+    deployed = Deployed(copy.deepcopy(module).cpu(), spec.mean, spec.std)
 
     def embed(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with ready(module) as on_cpu:
-            deployed = Deployed(on_cpu, spec.mean, spec.std)
-            vectors: NDArray[np.float32] = deployed.embed(torch.from_numpy(pixels)).numpy()
-            return vectors
+        given = torch.from_numpy(pixels)
+        vectors: NDArray[np.float32] = deployed.embed(given, deployed.find_gain(given)).numpy()
+        return vectors
 
     return embed
 
@@ -204,7 +208,8 @@ def _export(
     cost = count_cost(module, height, width)
 
     files, entries = stage_files(list(golden) or synthetic_pictures(), spec.resize)
-    converter.deployed.set_gain(torch.from_numpy(_golden_pixels(files, entries)))
+    deployed = converter.deployed
+    deployed.gain = deployed.find_gain(torch.from_numpy(_golden_pixels(files, entries)))
     variants = []
     for name in dict.fromkeys(targets):
         progress(name)
@@ -284,17 +289,21 @@ def _parity(
         pictures=len(pixels),
     )
     lengths = np.linalg.norm(actual, axis=1)
-    has_length = np.linalg.norm(expected, axis=1) > 0
-    is_lost = has_length & ~(np.abs(lengths - 1) < _UNIT)
+    # Of a picture without any feature no vector has a length.
+    is_judged = np.abs(np.linalg.norm(expected, axis=1) - 1) < _UNIT
+    is_lost = is_judged & ~(np.abs(lengths - 1) < _UNIT)
     is_half = embedder.variant.precision == "fp16"
-    is_far = is_half and has_length.all() and not 1 - report.min_cosine < _FARTHEST_HALF
-    if is_lost.any() or is_far:
+    if is_lost.any():
+        raise ConfigError(
+            f"the exported {report.variant} of {embedder.identity.name} makes a vector of length "
+            f"{lengths[is_lost][0]:.3g} instead of 1; leave this target out"
+        )
+    if is_half and is_judged.all() and not 1 - report.min_cosine < _FARTHEST_HALF:
         raise ConfigError(
             f"the exported {report.variant} of {embedder.identity.name} departs from the torch "
-            f"model: its worst vector has length {lengths[np.abs(lengths - 1).argmax()]:.3g} and "
-            f"the smallest cosine is {report.min_cosine:.3f}. Some weights or results are too "
-            f"small or too large for {embedder.variant.precision}. Multiply the last layer by a "
-            "constant, which changes no cosine, or leave this target out"
+            f"model, to a cosine of {report.min_cosine:.3f}: some weights are too small or too "
+            "large for fp16. Multiply the last layer by a constant, which changes no cosine, or "
+            "leave this target out"
         )
     if embedder.variant.precision == "fp32" and not report.max_abs < 1e-3:
         raise ConfigError(

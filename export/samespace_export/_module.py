@@ -27,15 +27,14 @@ def ready(module: nn.Module) -> Iterator[nn.Module]:
 
     Raises `ConfigError` for parameters that are not float32.
     """
-    tensors = [*module.parameters(), *module.buffers()]
-    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+    for name, tensor in module.named_parameters():
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
             raise ConfigError(
                 f"{name} of the module is {str(tensor.dtype).removeprefix('torch.')}; modules are "
                 "exported in float32. Give copy.deepcopy(module).float(); the target onnx-fp16 "
                 "makes a file in half precision of it"
             )
-    if any(tensor.device.type != "cpu" for tensor in tensors):
+    if any(t.device.type != "cpu" for t in (*module.parameters(), *module.buffers())):
         module = copy.deepcopy(module).cpu()
     modes = [(part, part.training) for part in module.modules()]
     try:

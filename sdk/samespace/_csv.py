@@ -29,7 +29,7 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_DECLARED = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
+_DECLARED = re.compile(r'[ ]*"?sep=(.)"?[ ]*(?:\r?\n|\r)', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -51,39 +51,41 @@ class Form:
     is_spaced: bool
 
 
-def find_form(head: bytes, source: str, needed: Sequence[str]) -> Form:
+def find_form(head: bytes, source: str, needed: Sequence[str], known: Sequence[str] = ()) -> Form:
     """Return how a CSV is written, from its first `HEAD` bytes.
 
     Args:
         source: the file's name, for errors.
-        needed: columns that have to be there. The separator is the one that finds them all; case
-            and spaces around them do not count.
+        needed: columns that have to be there. The separator is the one that finds them all.
+        known: columns that may be there. For these and for `needed`, case and spaces around them do
+            not count, unless the header has them as they are written here too.
 
-    Raises `DataError` for a file that is no text, and for a header without these columns.
+    Raises `DataError` for a file that is no text, and for a header without `needed` columns.
     """
     encoding = _encoding(head)
     try:
         text = codecs.getincrementaldecoder(encoding)().decode(head)
     except UnicodeDecodeError as error:
         raise not_text(source, error) from None
-    lines = text.splitlines() or [""]
     before, separators = 0, tuple(_SEPARATORS)
-    if declared := _DECLARED.fullmatch(lines[0].strip()):
+    if declared := _DECLARED.match(text):
         before, separators = 1, (declared[1],)
-        lines = lines[1:] or [""]
-    forms = [_form(encoding, separator, before, lines[0], needed) for separator in separators]
+        text = text[declared.end() :]
+    names = (*needed, *known)
+    forms = [_form(encoding, separator, before, text, names) for separator in separators]
     best = max(forms, key=lambda f: sum(name in f.columns for name in needed))
+    line = re.split(r"\r?\n|\r", text, maxsplit=1)[0]
+    shown = line if len(line) <= 120 else f"{line[:120]}…"
     if missing := [name for name in needed if name not in best.columns]:
-        shown = lines[0] if len(lines[0]) <= 120 else f"{lines[0][:120]}…"
-        known = ", ".join(_SEPARATORS.values())
+        separated = ", ".join(_SEPARATORS.values())
         raise DataError(
             f"{source} lacks the column(s) {', '.join(missing)}; its first line has to be "
             f"{','.join(needed)} and columns of your own. It is {shown!r}. Columns may be "
-            f"separated by {known}"
+            f"separated by {separated}"
         )
-    names = [name for name in best.columns if name]
-    if len(set(names)) < len(names):
-        raise DataError(f"{source} has two columns of one name; rename one: {','.join(names)}")
+    present = [name for name in best.columns if name]
+    if len(set(present)) < len(present):
+        raise DataError(f"{source} has two columns of one name; rename one: {shown}")
     return best
 
 
@@ -142,6 +144,11 @@ def to_number(text: str) -> int | float | None:
 
 def not_text(source: str, error: UnicodeDecodeError) -> DataError:
     """Return the error for a file in an encoding that is not read."""
+    if not error.encoding.lower().startswith("utf-8") and error.encoding != "utf8":
+        return DataError(
+            f"{source} begins as {error.encoding} text and cannot be read as that: {error.reason}. "
+            "Save it as 'CSV UTF-8' in your spreadsheet"
+        )
     byte = error.object[error.start]
     return DataError(
         f"{source} is not UTF-8 text: byte 0x{byte:02x} cannot be read. Save it as 'CSV UTF-8' in "
@@ -159,18 +166,19 @@ def _encoding(head: bytes) -> str:
     return "utf-16-be" if head[:1] == b"\0" else "utf-8"
 
 
-def _form(encoding: str, separator: str, before: int, line: str, needed: Sequence[str]) -> Form:
+def _form(encoding: str, separator: str, before: int, text: str, names: Sequence[str]) -> Form:
+    def header(skips: bool) -> list[str]:
+        lines = io.StringIO(text, newline="")
+        return next(csv.reader(lines, delimiter=separator, skipinitialspace=skips), [])
+
     try:
-        fields = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
-        bare = next(csv.reader([line], delimiter=separator), [])
+        fields, bare = header(True), header(False)
     except csv.Error:
         return Form(encoding, separator, before, (), is_spaced=False)
-    names = [field.strip() for field in fields]
-    while names and not names[-1]:
-        names.pop()
-    known = {name.casefold(): name for name in needed}
-    columns = tuple(
-        known.get(name.casefold(), name) if name not in needed else name for name in names
-    )
+    found = [field.strip() for field in fields]
+    while found and not found[-1]:
+        found.pop()
+    by_case = {name.casefold(): name for name in names if name not in found}
+    columns = tuple(by_case.get(name.casefold(), name) for name in found)
     is_spaced = any(field != field.lstrip() for field in bare)
     return Form(encoding, separator, before, columns, is_spaced)

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from samespace._csv import HEAD, find_form, read_rows
 from samespace._files import PICTURES, Files, FolderFiles, ZipFiles, is_picture, is_text, plain_form
 from samespace._repeats import describe_repeats, picture_digest
-from samespace_edge import DataError, ImageError, SamespaceError, decode
+from samespace_edge import DataError, ImageError, SamespaceError, UnsafePathError, decode
 from samespace_edge._bundle import safe_member
 
 _REQUIRED = ("path", "label", "split", "role")
@@ -141,7 +141,7 @@ class Dataset:
         """The encoded picture; raises `DataError` naming it."""
         try:
             return self._files.read(item.path)
-        except OSError as error:
+        except (OSError, UnsafePathError) as error:
             raise DataError(f"{item.path} of {self.source} cannot be read: {error}") from None
 
     def sha256(self, items: Iterable[Item]) -> str:
@@ -263,7 +263,7 @@ def read_manifest(
 
     Raises `DataError` for a file that is no CSV, lacks a column of `needed`, or lists nothing.
     """
-    form = find_form(content[:HEAD], source, needed)
+    form = find_form(content[:HEAD], source, needed, known=_REQUIRED)
     items, problems = [], []
     for line, fields in read_rows(io.BytesIO(content), form, source):
         row = dict(zip(form.columns, fields, strict=False))

@@ -65,14 +65,14 @@ def find_file(folder: Path, name: str) -> Path:
     the `\\` of Windows, or in another Unicode form.
     """
     path = folder / name
-    if path.exists():
+    if _is_there(path):
         return path
     name = name.replace("\\", "/")
     if name.isascii():
         return folder / name
     found = folder
     for part in PurePosixPath(name).parts:
-        if not (found / part).exists():
+        if not _is_there(found / part):
             try:
                 alike = _by_plain_form(found, found.stat().st_mtime_ns).get(plain_form(part), ())
             except OSError:
@@ -82,6 +82,14 @@ def find_file(folder: Path, name: str) -> Path:
             (part,) = alike
         found = found / part
     return found
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a path exists. One that cannot be asked for, such as too long a name, does not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 @lru_cache(maxsize=256)

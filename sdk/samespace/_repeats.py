@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from samespace_edge import Pixels
 
+_LEARNT = ("train", "val")
+
 
 def picture_digest(pixels: Pixels) -> bytes:
     """Return a digest of decoded pixels, uint8 (H, W, 3): equal for equal pictures alone."""
@@ -41,15 +43,16 @@ def _describe_group(group: Mapping[str, tuple[str, str]]) -> Iterator[str]:
         by_side.setdefault(side, []).append(path)
         by_label.setdefault(label, []).append(path)
     tested = [*by_side.get("query", ()), *by_side.get("gallery", ())]
-    learnt = [*by_side.get("train", ()), *by_side.get("val", ())]
+    learnt = [path for side in _LEARNT for path in by_side.get(side, ())]
     if "query" in by_side and "gallery" in by_side:
         yield (
             f"{_some(by_side['query'])} (query) and {_some(by_side['gallery'])} (gallery) are the "
             "same picture, pixel by pixel: the search would find the query itself. Remove one"
         )
     if tested and learnt:
+        sides = " and ".join(side for side in _LEARNT if side in by_side)
         yield (
-            f"{_some(learnt)} (train) and {_some(tested)} (test) are the same picture, pixel by "
+            f"{_some(learnt)} ({sides}) and {_some(tested)} (test) are the same picture, pixel by "
             "pixel: the test would ask for what was learnt. Remove one"
         )
     if len(by_label) > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import sys
 import warnings
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 from samespace_edge import BundleFormatError, DecodeError, ImageTooLargeError, Resize, decode
+from samespace_edge._image import decode_image
 from samespace_edge._resize import ResizePolicy
 from tests.edge_runtime.raw_files import (
     ASCII,
@@ -467,3 +469,44 @@ def test_without_its_extra_a_heic_picture_is_named(
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(DecodeError, match=r"HEIC/HEIF picture.*pip install \"samespace\[heif\]\""):
         decode(content)
+
+
+def test_a_picture_from_a_pipe() -> None:
+    read, write = os.pipe()
+    os.write(write, png(RED_TO_BLUE))
+    os.close(write)
+    try:
+        assert np.array_equal(decode(f"/dev/fd/{read}"), RED_TO_BLUE)
+    finally:
+        os.close(read)
+
+
+def test_stray_bytes_before_the_exif_of_a_jpeg() -> None:
+    content = jpeg(RED_TO_BLUE, exif(SIDEWAYS))
+    assert is_close(decode(content[:2] + b"\0\0" + content[2:]), TURNED)
+
+
+def test_an_orientation_set_in_memory_and_pictures_that_are_decoded_twice() -> None:
+    image = Image.fromarray(RED_TO_BLUE)
+    image.getexif()[ORIENTATION] = 6
+    assert np.array_equal(decode(image), TURNED)
+    with Image.open(io.BytesIO(png(RED_TO_BLUE, before=[chunk(b"eXIf", exif(SIDEWAYS))]))) as file:
+        once = decode_image(file)
+    assert np.array_equal(np.asarray(once), TURNED)
+    assert np.array_equal(decode(once), TURNED)
+    plain = Image.fromarray(RED_TO_BLUE)
+    assert decode_image(plain) is not plain
+
+
+def test_chunks_of_a_png_that_are_cut_off_or_too_late_do_not_count() -> None:
+    content = png(RED_TO_BLUE, after=[chunk(b"eXIf", exif(SIDEWAYS))])
+    end = content.index(b"IEND") - 4
+    assert np.array_equal(decode(content[: end - 6]), RED_TO_BLUE)
+    late = [chunk(b"tRNS", b"\0\xc8\0\0\0\0")]
+    assert np.array_equal(decode(png(RED_TO_BLUE, after=late)), RED_TO_BLUE)
+
+
+def test_a_truncated_tiff_is_called_damaged() -> None:
+    content = encoded(Image.fromarray(RED_TO_BLUE), "tiff")
+    with pytest.raises(DecodeError, match="damaged"):
+        decode(content[:8])

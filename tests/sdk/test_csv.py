@@ -44,7 +44,7 @@ def test_every_separator_in_every_encoding(separator: str, encoding: str, ends: 
     assert rows_of(written(separator, ends=ends).encode(encoding)) == ROWS
 
 
-@pytest.mark.parametrize("declared", ["sep=;", "SEP=;", '"sep=;"', "sep=^"])
+@pytest.mark.parametrize("declared", ["sep=;", "SEP=;", '"sep=;"', "sep=^", "sep=\t"])
 def test_a_first_line_that_names_the_separator(declared: str) -> None:
     separator = declared.strip('"')[-1]
     content = f"{declared}\r\n{written(separator)}".encode("utf-8-sig")
@@ -178,3 +178,33 @@ def test_two_names_that_look_alike_are_two_files(tmp_path: Path) -> None:
     one, other = Dataset.open(tmp_path / "m.csv").items
     data = Dataset.open(tmp_path / "m.csv")
     assert data.read(one) != data.read(other)
+
+
+def test_a_line_break_in_a_header_that_is_quoted() -> None:
+    content = b'path,label,split,role,"note\n(any)"\na,x,train,train,"one\ntwo"\n'
+    form = find_form(content, "m.csv", HEADER[:4])
+    assert form.columns == (*HEADER[:4], "note\n(any)")
+    (row,) = [tuple(f) for _, f in read_rows(io.BytesIO(content), form, "m.csv")]
+    assert row == ("a", "x", "train", "train", "one\ntwo")
+
+
+def test_columns_that_may_be_there_are_known_in_any_case(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("ID,Label,Prediction,Score\na,x,x,0.5\n")
+    scores = read_predictions(tmp_path / "p.csv").scores
+    assert scores is not None
+    assert scores.tolist() == [0.5]
+    (tmp_path / "m.csv").write_text("Path,Label,Split,Role,ID,Shop\na.png,x,test,gallery,7,s\n")
+    listed = Manifest(tmp_path / "m.csv")
+    (row,) = listed.rows()
+    assert row.id == "7"
+    assert listed.payload(row) == {"label": "x", "Shop": "s"}
+    # A column whose name is exact is not confused with another one.
+    content = b"path,label,split,role,Label\na,x,train,train,free\n"
+    assert find_form(content, "m.csv", HEADER[:4]).columns == (*HEADER[:4], "Label")
+
+
+def test_one_odd_path_does_not_end_a_run(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("path\n" + "a" * 300 + ".jpg\n")
+    listed = Manifest(tmp_path / "m.csv")
+    (row,) = listed.rows()
+    assert listed.located(row).endswith("a.jpg")

@@ -427,25 +427,32 @@ def test_a_closed_gallery_says_so(gallery: Gallery, cloud: Embedder) -> None:
 def test_a_filter_that_compares_with_another_kind_of_value_is_explained(
     gallery: Gallery, cloud: Embedder
 ) -> None:
-    payloads = [{"price": "5", "n": 1}, {"price": "20", "n": 2}, None]
+    payloads = [{"price": "5", "n": 1, "sizes": ["m"]}, {"price": "20", "n": 2, "sold": True}, None]
     gallery.add(["a", "b", "c"], vectors=vectors(3), model=cloud, payloads=payloads)
 
     def found(where: dict[str, object]) -> set[str]:
         result = gallery.search(vectors=vectors(1), model=cloud, where=where)
         return {hit.id for hit in result[0]}
 
-    number, text = "integer or real", "text"
-    for where, compared, held in (
-        ({"price": {"lt": 50}}, number, text),
-        ({"price": {"in": [5, 6]}}, number, text),
-        ({"n": "1"}, text, "integer"),
+    for where, compared, held, advice in (
+        ({"price": {"lt": 50}}, "numbers", "texts", "(of a CSV: --number price)"),
+        ({"price": {"in": [5, 6]}}, "numbers", "texts", "Compare with texts"),
+        ({"n": "1"}, "texts", "numbers", "store the items again with texts there."),
+        ({"sizes": "m"}, "texts", "lists", "A filter cannot compare lists"),
+        ({"sold": 1}, "numbers", "booleans", "Compare with booleans"),
     ):
         assert found(where) == set()
-        assert f"compares with {compared}, but items hold {held} there" in (
-            gallery.explain_filter(where)
-        )
+        why = gallery.explain_filter(where)
+        assert f"compares with {compared}, but items hold {held} there" in why
+        assert advice in why
     # Nothing passes, and the kinds are right: that is an answer.
-    for where in ({"price": "7"}, {"n": {"gt": 5}}, {"brand": 3}, {"n": {"exists": False}}):
+    for where in (
+        {"price": "7"},
+        {"n": {"gt": 5}},
+        {"brand": 3},
+        {"n": {"exists": False}},
+        {"price": {"ne": 5}},
+    ):
         assert gallery.explain_filter(where) == ""
     assert found({"price": {"in": [5, "5"]}}) == {"a"}
     with pytest.raises(FilterError):

@@ -53,7 +53,7 @@ def copy_of(folder: Path, source: str, how: str) -> str:
     [
         ("4.png", "L0,test,gallery", r"4\.png \(query\) and copy\.\w+ \(gallery\) are the same"),
         ("4.png", "T0,train,train", r"copy\.\w+ \(train\) and 4\.png \(test\) are the same"),
-        ("0.png", "T0,val,", r"copy\.\w+ \(train\) and 0\.png \(test\) are the same"),
+        ("0.png", "T0,val,", r"copy\.\w+ \(val\) and 0\.png \(test\) are the same"),
         ("8.png", "T1,train,train", r"is under 2 labels: 8\.png \('T0'\) and copy\.\w+ \('T1'\)"),
         ("0.png", "L1,test,gallery", r"is under 2 labels: 0\.png \('L0'\) and copy\.\w+ \('L1'\)"),
     ],

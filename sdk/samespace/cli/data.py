@@ -22,8 +22,9 @@ def data() -> None:
 @data.command()
 @click.argument("dataset")
 @click.option("--closed-set", is_flag=True, help="Test labels may be in train (classification).")
+@click.option("--allow-repeats", is_flag=True, help="One picture may be there under several names.")
 @json_option
-def check(dataset: str, closed_set: bool, as_json: bool) -> int:
+def check(dataset: str, closed_set: bool, allow_repeats: bool, as_json: bool) -> int:
     """Read every picture of DATASET and report every problem at once.
 
     \b
@@ -48,6 +49,7 @@ def check(dataset: str, closed_set: bool, as_json: bool) -> int:
         with progress_bar() as progress:
             opened.validate(
                 open_set=not closed_set,
+                repeats=not allow_repeats,
                 progress=lambda done, total: progress("read pictures", done, total),
             )
     except DataError as error:

@@ -57,7 +57,7 @@ def compared_kinds(where: Where) -> list[tuple[str, str, tuple[str, ...]]]:
         values = [
             value
             for operator, given in tests.items()
-            if operator != "exists"
+            if operator not in ("exists", "ne")
             for value in (given if operator == "in" else [given])
         ]
         kinds = sorted({kind for v in values for kind in _KINDS_OF[_kind(v, key)]})

@@ -15,6 +15,23 @@ from samespace.gallery._store import Store
 _CACHED_FILTERS = 8
 
 
+_WORDS = {
+    "integer": "numbers",
+    "real": "numbers",
+    "text": "texts",
+    "true": "booleans",
+    "false": "booleans",
+    "array": "lists",
+    "object": "objects",
+}
+_COMPARABLE = ("numbers", "texts", "booleans")
+
+
+def _worded(kinds: Sequence[str]) -> str:
+    """SQLite's names of JSON types in words, such as `numbers or texts`."""
+    return " or ".join(dict.fromkeys(_WORDS[kind] for kind in kinds))
+
+
 class Passing:
     """The keys that pass the last few filters, for an index that follows a store."""
 
@@ -38,11 +55,15 @@ class Passing:
         for key, path, kinds in compared_kinds(where):
             if other := self._other_kind(path, kinds):
                 kind, value = other
+                asked, held = _worded(kinds), _worded([kind])
+                advice = f"Compare with {held}, or store the items again with {asked} there"
+                if held not in _COMPARABLE:
+                    advice = f"A filter cannot compare {held}: store {asked} in a key of its own"
+                elif (asked, held) == ("numbers", "texts"):
+                    advice += f" (of a CSV: --number {key})"
                 return (
-                    f"the filter on {key!r} compares with {' or '.join(kinds)}, but items hold "
-                    f"{kind} there, such as {value!r}, so none can pass. Compare with {kind}, or "
-                    "store the items again with values of the other kind (of a CSV: --number "
-                    f"{key})."
+                    f"the filter on {key!r} compares with {asked}, but items hold {held} there, "
+                    f"such as {value!r}, so none can pass. {advice}."
                 )
         return ""
 

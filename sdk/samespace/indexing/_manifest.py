@@ -135,7 +135,7 @@ class Manifest:
             with self._file() as file:
                 return list(_parquet(file, self.where).schema_arrow.names)
         with self._file() as file:
-            self._form = find_form(file.read(HEAD), self.where, ["path"])
+            self._form = find_form(file.read(HEAD), self.where, ["path"], known=("id", *_DATASET))
         return list(self._form.columns)
 
     def _from_csv(self, file: IO[bytes]) -> Iterator[Row]:

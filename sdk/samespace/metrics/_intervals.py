@@ -63,15 +63,17 @@ class ClusterRobust:
         """Return the interval of the mean of values from 0 to 1 (Q,), such as R@1 or mAP.
 
         The interval is made on the scale of log odds, so that it is skewed as shares near 0 and 1
-        are, and stays inside. Where all labels have the same mean, such as all right, the interval
-        is the exact binomial one of so many labels (Clopper & Pearson 1934).
+        are, and stays inside. Where all labels have the same mean, the interval is as wide to
+        either side as that of a share that was never seen among so many labels; of all right and of
+        all wrong that is the exact binomial one (Clopper & Pearson 1934).
         """
         mean, error = self._moments(values)
         if error < _NO_SPREAD or not 0 < mean < 1:
             return self._without_spread(mean, 0.0)
-        odds = np.log(mean / (1 - mean))
-        margin = self._quantile * error / (mean * (1 - mean))
-        low, high = (1 / (1 + np.exp(-(odds + sign * margin))) for sign in (-1, 1))
+        from scipy.special import expit, logit
+
+        odds, margin = logit(mean), self._quantile * error / (mean * (1 - mean))
+        low, high = expit(odds - margin), expit(odds + margin)
         return Interval(float(low), float(high), "labels")
 
     def difference(self, values: Values) -> Interval:
@@ -87,7 +89,7 @@ class ClusterRobust:
         return Interval(max(-1.0, mean - margin), min(1.0, mean + margin), "labels")
 
     def _moments(self, values: Values) -> tuple[float, float]:
-        """The mean, and its standard error; infinite for a single label."""
+        """The mean, and its standard error; 0 for a single label."""
         array = np.asarray(values, np.float64)
         mean = float(array.mean())
         if self.labels < 2:

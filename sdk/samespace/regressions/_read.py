@@ -64,7 +64,7 @@ def read_predictions(path: str | Path, *, labelled: bool = True) -> Predictions:
 
 def _read_csv(content: bytes, source: str, labelled: bool) -> Predictions:
     required = ("id", "label", "prediction") if labelled else ("id", "prediction")
-    form = find_form(content[:HEAD], source, required)
+    form = find_form(content[:HEAD], source, required, known=("label", "score"))
     header = [name for name in form.columns if name]
     rows = []
     for number, (_, fields) in enumerate(read_rows(io.BytesIO(content), form, source), 1):

@@ -42,7 +42,7 @@ def batches(resize: Resize, data: Dataset, items: Sequence[Item]) -> Iterator[ND
             yield np.stack(list(pool.map(pixels, items[start : start + BATCH])))
 
 
-_SAME = 1 - 1e-5
+_SAME = 1 - 1e-3
 _PAIRS_AT_ONCE = 2_000_000
 
 
@@ -52,9 +52,12 @@ def queries_in_gallery(
     """Return the queries whose picture, pixel by pixel, is in the gallery too: positions of both.
 
     Args:
-        queries, gallery: unit vectors (Q, D) and (G, D) of one model. Equal pictures have equal
-            vectors but for rounding, so only pictures with near vectors are compared.
+        queries, gallery: vectors (Q, D) and (G, D) of one model, none of them zero. Equal pictures
+            have equal vectors but for rounding, so only pictures with near vectors are compared.
     """
+    queries, gallery = (
+        side / np.linalg.norm(side, axis=1, keepdims=True) for side in (queries, gallery)
+    )
     asked, kept = np.zeros(len(queries), bool), np.zeros(len(gallery), bool)
     step = max(1, _PAIRS_AT_ONCE // len(gallery))
     for start in range(0, len(queries), step):

@@ -90,7 +90,7 @@ class Criterion:
         cost_ratio: MACs of the gallery model over those of the query model.
         decides: whether gate and certificate go by it.
         holds: whether the whole interval of `difference` is above 0, on at least 30 queries of at
-            least 5 labels.
+            least 8 labels.
         prefixes: whether it holds with shorter vectors too, by ascending width; None where none
             was asked for.
         rule: `UPGRADE` where a newer cloud model is judged against an older one; None otherwise.

@@ -94,6 +94,7 @@ class Server:
         for name in ("pymilvus", "pymilvus.decorators", "pymilvus.client.connection_manager"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self.address = address
+        self._is_closed = False
         self._types = pymilvus.DataType
         self._wrote: dict[str, float] = {}
         self._lock = threading.Lock()
@@ -121,6 +122,9 @@ class Server:
 
     def close(self) -> None:
         """Let go of the connection."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         self.client.close()
         self.client = closed(f"gallery {self.address.url}")
 
