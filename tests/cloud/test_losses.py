@@ -216,8 +216,8 @@ def test_codebook_is_the_divergence_of_the_assignments() -> None:
     for m in range(2):
         words = F.normalize(how.codebook[m], dim=-1)
         part = slice(m * D // 2, (m + 1) * D // 2)
-        told = torch.softmax(10 * inputs.taught[:, part] @ words.T, 1)
-        own = torch.softmax(10 * F.normalize(inputs.embedding)[:, part] @ words.T, 1)
+        told = torch.softmax(10 * F.normalize(inputs.taught[:, part]) @ words.T, 1)
+        own = torch.softmax(10 * F.normalize(inputs.embedding[:, part]) @ words.T, 1)
         total = total + (told * (told / own).log()).sum(1).mean() / 2
     assert loss(inputs).item() == pytest.approx(total.item(), rel=1e-4)
 

@@ -30,6 +30,83 @@ def test_ranking_by_hand() -> None:
     assert ranking.mean_average_precision == pytest.approx((5 / 6 + 1 / 3) / 3)
 
 
+def test_other_average_precisions_by_hand() -> None:
+    # Of five items in the order of their cosine, the first, third and fifth are right.
+    gallery = unit([0, 10, 20, 30, 40])
+    ranking = metrics.rank(unit([0]), gallery, np.array([1]), np.array([1, 2, 1, 2, 1]))
+    assert ranking.mean_average_precision == pytest.approx((1 + 2 / 3 + 3 / 5) / 3)
+    assert ranking.r_precision == pytest.approx([2 / 3])
+    assert ranking.map_at_r == pytest.approx((1 + 2 / 3) / 3)
+    assert ranking.map_at(1) == 1
+    assert ranking.map_at(2) == pytest.approx(1 / 2)
+    assert ranking.map_at(5) == pytest.approx(ranking.mean_average_precision)
+    with pytest.raises(ConfigError, match="rank kept 5"):
+        ranking.map_at(6)
+    nothing = metrics.rank(unit([0]), gallery, np.array([9]), np.array([1, 2, 1, 2, 1]))
+    assert (nothing.r_precision[0], nothing.map_at_r, nothing.map_at(3)) == (0, 0, 0)
+
+
+def test_junk_is_neither_right_nor_wrong() -> None:
+    gallery, labels = unit([0, 10, 20, 30, 40]), np.array([1, 2, 1, 2, 1])
+    junk = np.array([[True, True, False, False, False]])
+    ranking = metrics.rank(unit([0]), gallery, np.array([1]), labels, junk=junk)
+    without = metrics.rank(unit([0]), gallery[2:], np.array([1]), labels[2:])
+    assert ranking.top[:, :3].tolist() == [[2, 3, 4]]
+    assert ranking.first_match.tolist() == without.first_match.tolist() == [0]
+    assert ranking.mean_average_precision == without.mean_average_precision
+    assert ranking.map_at_r == without.map_at_r
+    assert ranking.matches.tolist() == [2]
+
+
+def scene(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Vectors, labels and cameras of 300 pictures."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 40, 300)
+    vectors = rng.normal(size=(40, 32))[labels] + 1.5 * rng.normal(size=(300, 32))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors.astype(np.float32), labels, rng.integers(0, 4, 300)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_leave_one_out_as_stanford_online_products_and_cub_count_it(seed: int) -> None:
+    """Recall@k and MAP@R of every picture among all others, counted one query at a time."""
+    vectors, labels, _ = scene(seed)
+    ranking = metrics.rank(vectors, vectors, labels, labels, keep=20, junk=np.eye(300, dtype=bool))
+    right = {k: [] for k in (1, 2, 4, 8)}
+    at_r = []
+    for i in range(300):
+        others = np.delete(np.arange(300), i)
+        order = others[np.argsort(-(vectors[others] @ vectors[i]), kind="stable")]
+        same = labels[order] == labels[i]
+        for k, found in right.items():
+            found.append(bool(same[:k].any()))
+        r = int(same.sum())
+        hits = same[:r]
+        at_r.append(float(np.sum(hits * np.cumsum(hits) / np.arange(1, r + 1)) / r) if r else 0.0)
+    for k, found in right.items():
+        assert ranking.recall_at(k) == pytest.approx(np.mean(found), abs=1e-12)
+    assert ranking.map_at_r == pytest.approx(np.mean(at_r), abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_junk_as_market_1501_counts_it(seed: int) -> None:
+    """Pictures of a query's own label and camera are left out of its ranking."""
+    vectors, labels, cameras = scene(seed)
+    q, g = slice(0, 80), slice(80, 300)
+    own = (labels[q, None] == labels[None, g]) & (cameras[q, None] == cameras[None, g])
+    ranking = metrics.rank(vectors[q], vectors[g], labels[q], labels[g], junk=own)
+    first, precisions = [], []
+    for i in range(80):
+        kept = np.flatnonzero(~own[i])
+        order = kept[np.argsort(-(vectors[g][kept] @ vectors[i]), kind="stable")]
+        places = np.flatnonzero(labels[g][order] == labels[i])
+        first.append(len(places) > 0 and places[0] == 0)
+        ranks = np.arange(1, len(places) + 1)
+        precisions.append(float(np.mean(ranks / (places + 1))) if len(places) else 0.0)
+    assert ranking.recall_at(1) == pytest.approx(np.mean(first), abs=1e-12)
+    assert ranking.mean_average_precision == pytest.approx(np.mean(precisions), abs=1e-12)
+
+
 def test_a_collapsed_model_scores_nothing_from_ties() -> None:
     same = np.tile(unit([10]), (8, 1))
     labels = np.arange(8)

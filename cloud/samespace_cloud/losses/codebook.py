@@ -15,8 +15,8 @@ _SCALE = 10.0
 class Codebook(Loss):
     """KL( softmax(10 g_m.C_m) || softmax(10 q_m.C_m) ), averaged over the sub-vectors m.
 
-    g and q are the cloud's and the student's unit vectors, cut in M pieces, C_m the unit centroids
-    of piece m, learnt from the cloud's vectors without labels.
+    g_m and q_m are the pieces of the cloud's and the student's vectors, each of unit length, and
+    C_m the unit centroids of piece m, learnt from the cloud's vectors without labels.
     """
 
     anchored = True
@@ -36,6 +36,6 @@ class Codebook(Loss):
         return F.kl_div(own, told, reduction="sum") / (pieces * rows)
 
     def _against(self, vectors: Tensor) -> Tensor:
-        """Scaled products of each piece with its centroids: (N, D) -> (M, N, K)."""
+        """Scaled cosines of each piece with its centroids: (N, D) -> (M, N, K)."""
         pieces = vectors.view(len(vectors), len(self.codebook), -1).transpose(0, 1)
-        return _SCALE * torch.bmm(pieces, self.codebook.transpose(1, 2))
+        return _SCALE * torch.bmm(F.normalize(pieces, dim=-1), self.codebook.transpose(1, 2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,12 +34,21 @@ class Ranking:
         first_match: int64 (Q,): rank, from 0, of the best item with the query's label; `NO_MATCH`
             where there is none.
         average_precision: float64 (Q,): average precision over the whole gallery.
+        r_precision: float64 (Q,): share of right items among the first R, R being the number of
+            right items in the gallery; 0 where there is none.
+        average_precision_at_r: float64 (Q,): what `map_at_r` is the mean of.
+        top_matches: bool (Q, K): which items of `top` are right.
+        matches: int64 (Q,): R.
     """
 
     top: NDArray[np.int64]
     top_scores: NDArray[np.float32]
     first_match: NDArray[np.int64]
     average_precision: NDArray[np.float64]
+    r_precision: NDArray[np.float64]
+    average_precision_at_r: NDArray[np.float64]
+    top_matches: NDArray[np.bool_]
+    matches: NDArray[np.int64]
 
     def hits(self, k: int) -> NDArray[np.bool_]:
         """(Q,): whether one of the first k items has the query's label."""
@@ -50,8 +60,34 @@ class Ranking:
 
     @property
     def mean_average_precision(self) -> float:
-        """MAP over the whole gallery."""
+        """mAP: average precision over the whole gallery, mean over the queries.
+
+        Other figures are called mAP too: `map_at_r`, `map_at`, and the trapezoids of the Oxford
+        protocol, which all give other numbers.
+        """
         return float(self.average_precision.mean())
+
+    @property
+    def map_at_r(self) -> float:
+        """MAP@R: 1/R times the sum of the precisions at the right ones of the first R items, mean
+        over the queries (Musgrave et al. 2020, section 4.2)."""
+        return float(self.average_precision_at_r.mean())
+
+    def map_at(self, k: int) -> float:
+        """mAP@k: the sum of the precisions at the right ones of the first k items over the smaller
+        of k and R, mean over the queries.
+
+        Raises `ConfigError` for a k above the number of items that `rank` kept.
+        """
+        if not 1 <= k <= self.top.shape[1]:
+            raise ConfigError(
+                f"mAP@{k} needs the first {k} items of every ranking; rank kept "
+                f"{self.top.shape[1]} (keep=)"
+            )
+        found = self.top_matches[:, :k]
+        precision = np.cumsum(found, 1) / np.arange(1, k + 1)
+        most = np.minimum(k, np.maximum(self.matches, 1))
+        return float(((precision * found).sum(1) / most).mean())
 
 
 def rank(
@@ -60,6 +96,7 @@ def rank(
     query_labels: Labels,
     gallery_labels: Labels,
     keep: int = 10,
+    junk: NDArray[np.bool_] | None = None,
 ) -> Ranking:
     """Search every query in the gallery, exactly, by cosine.
 
@@ -73,16 +110,21 @@ def rank(
         query_labels: (Q,).
         gallery_labels: (G,).
         keep: how many items of every ranking to keep.
+        junk: (Q, G): items that are neither right nor wrong for a query, such as the query's own
+            picture or other pictures by its camera. They come last, and count nowhere.
     """
     keep = min(keep, len(gallery))
     distinct, places = _distinct(gallery)
-    tops, scores, firsts, precisions = [], [], [], []
+    parts: list[tuple[NDArray[Any], ...]] = []
     ranks = np.arange(1, len(gallery) + 1, dtype=np.float64)
     at_once = max(1, _PAIRS_AT_ONCE // len(gallery))
     for start in range(0, len(queries), at_once):
         rows = slice(start, start + at_once)
         similarity = np.asarray(queries[rows] @ distinct.T, np.float32)[:, places]
         relevant = query_labels[rows, None] == gallery_labels[None, :]
+        if junk is not None:
+            relevant &= ~junk[rows]
+            similarity = np.where(junk[rows], -np.inf, similarity).astype(np.float32)
         # Stable sort on (-score, relevant): sort by relevance first, then stably by score.
         by_relevance = np.argsort(relevant, axis=1, kind="stable")
         sorted_scores = np.take_along_axis(similarity, by_relevance, 1)
@@ -90,17 +132,22 @@ def rank(
         order = np.take_along_axis(by_relevance, by_score, 1)
         found = np.take_along_axis(relevant, order, 1)
         count = found.sum(1)
-        firsts.append(np.where(count > 0, found.argmax(1), NO_MATCH))
+        divisor = np.maximum(count, 1)
         precision = np.cumsum(found, 1) / ranks
-        precisions.append((precision * found).sum(1) / np.maximum(count, 1))
-        tops.append(order[:, :keep])
-        scores.append(np.take_along_axis(similarity, order[:, :keep], 1))
-    return Ranking(
-        np.concatenate(tops).astype(np.int64),
-        np.concatenate(scores),
-        np.concatenate(firsts).astype(np.int64),
-        np.concatenate(precisions),
-    )
+        within = found & (ranks <= count[:, None])
+        parts.append(
+            (
+                order[:, :keep].astype(np.int64),
+                np.take_along_axis(similarity, order[:, :keep], 1),
+                np.where(count > 0, found.argmax(1), NO_MATCH).astype(np.int64),
+                (precision * found).sum(1) / divisor,
+                within.sum(1) / divisor,
+                (precision * within).sum(1) / divisor,
+                found[:, :keep],
+                count.astype(np.int64),
+            )
+        )
+    return Ranking(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def _distinct(vectors: Floats) -> tuple[Floats, NDArray[np.int64] | slice]:
