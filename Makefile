@@ -41,7 +41,7 @@ demo: $(DEMO) ## the main job, from pictures to a verified search (minutes)
 	$(BIN)/samespace demo
 
 .PHONY: test
-test: $(READY) ## the fast tests (under 5 minutes)
+test: $(READY) ## the fast tests (minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile \
 		-m "not slow" --ignore tests/web
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.demo --seeds 0 1 2 [--data manifest.csv] [--name demo] [--out runs/bench]
 
-About ten minutes a seed on two cores; a run that was stopped goes on.
+Ten to twenty minutes a seed on two cores; a run that was stopped goes on.
 """
 
 from __future__ import annotations
