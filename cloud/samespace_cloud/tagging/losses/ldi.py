@@ -18,6 +18,12 @@ class LogitDifferenceInhibition(Term):
     architecture, trained on the new data: single taggers that each follow such an ensemble turn
     each other's answers over as seldom as the ensembles do, and need no old tagger for it.
 
+    Departures from the authors' code (amazon-science/regression-constraint-model-upgrade): the
+    classes are chosen by the reference's logits, which do not move, where the original chooses by
+    the new tagger's. By default `elodi` has 4 members, a margin of 0, and counts the picture's own
+    class, where the original has 8 members, a margin of 0 to 0.2, and leaves that class out
+    (`members`, `margin`, `skip_truth`). On the weight see `UpdateConfig`.
+
     Every picture counts alike. One of a new class is held, with `ldi`, to the old tagger's logits
     of the old classes; its logit of the new class is free.
     """
