@@ -2,8 +2,8 @@
 
     python -m benchmarks.intervals [--runs 20000]
 
-Draws test sets from populations whose accuracy is known. A label has a hardness of its own, so its
-queries stand or fall together. Two equally good models see the same hardness in part.
+Draws test sets from populations whose accuracy is known. Every label has a chance to be right, so its
+queries stand or fall together. Two equally good models share that chance for half of the labels.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ COLUMNS = {
     "false_passes": "share of the runs in which one of two equally good models seems better: the "
     "interval of the paired difference lies above 0",
     "cover_bootstrap": "as `cover`, by the percentiles of a bootstrap over queries or labels, the "
-    "wider: what versions before 0.2 had; null from 30 labels on, where it was not run",
+    "wider: what earlier versions had; null from 30 labels on, where it was not run",
     "false_passes_bootstrap": "as `false_passes`, likewise",
 }
 _RESAMPLES = 500

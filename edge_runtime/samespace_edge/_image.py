@@ -135,7 +135,7 @@ def _open_heif(file: BinaryIO, name: str) -> Image.Image:
         from pillow_heif import HeifImageFile
     except ImportError:
         raise DecodeError(
-            f"{name}: this is a HEIC/HEIF picture, as iPhones make them, whatever its name says. "
+            f"{name}: this is a HEIC/HEIF picture, as iPhones make them. Its name does not matter. "
             "Install a decoder with 'pip install \"samespace[heif]\"', or convert the picture to "
             "JPEG"
         ) from None
@@ -211,7 +211,7 @@ def _orientation(image: Image.Image) -> int:
     hidden = {key: image.info.pop(key) for key in _NO_EXIF if key in image.info}
     try:
         return int(image.getexif().get(ORIENTATION, 1))
-    except Exception:  # whatever odd metadata make Pillow raise
+    except Exception:  # odd metadata make Pillow raise errors of any type
         return 1
     finally:
         image.info.update(hidden)

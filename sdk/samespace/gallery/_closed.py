@@ -16,7 +16,7 @@ class _Closed:
 
 
 def closed(what: str) -> Any:
-    """Return what raises `GalleryError` for whatever is asked of it.
+    """Return an object that raises `GalleryError` for every use.
 
     Args:
         what: what was closed, for the message.

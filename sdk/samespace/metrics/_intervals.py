@@ -27,7 +27,7 @@ class Interval:
     Attributes:
         low, high: its ends.
         over: what counts as independent: `labels` here, `pictures` or `exact` in
-            `samespace.regressions`; `queries` in reports of versions before 0.2.
+            `samespace.regressions`; `queries` in reports of earlier versions.
     """
 
     low: float
