@@ -2,8 +2,9 @@
 
     python -m benchmarks.intervals [--runs 20000]
 
-Draws test sets from populations whose accuracy is known. Every label has a chance to be right, so its
-queries stand or fall together. Two equally good models share that chance for half of the labels.
+Draws test sets from populations whose accuracy is known. Every label has a chance to be right, so
+its queries stand or fall together. Two equally good models share that chance for half of the
+labels.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def decode_image(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Image.Ima
     except ImageError:
         raise
     except Exception as error:  # Pillow's readers raise whatever a damaged file makes them
-        raise _damaged(name, error) from None
+        raise _damaged(name, error, name_kind(head)) from None
 
 
 @contextmanager
@@ -135,9 +135,8 @@ def _open_heif(file: BinaryIO, name: str) -> Image.Image:
         from pillow_heif import HeifImageFile
     except ImportError:
         raise DecodeError(
-            f"{name}: this is a HEIC/HEIF picture, as iPhones make them. Its name does not matter. "
-            "Install a decoder with 'pip install \"samespace[heif]\"', or convert the picture to "
-            "JPEG"
+            f"{name}: this is a HEIC/HEIF picture, as iPhones make them, under any name. Install a "
+            "decoder with 'pip install \"samespace[heif]\"', or convert the picture to JPEG"
         ) from None
     image: Image.Image = HeifImageFile(file)  # type: ignore[no-untyped-call]
     return image
@@ -153,8 +152,9 @@ def _unidentified(name: str, head: bytes) -> str:
     return f"{name}: this is {kind}, not an image in a format that is read ({formats})"
 
 
-def _damaged(name: str, error: Exception) -> DecodeError:
-    return DecodeError(f"{name}: the picture is damaged or incomplete ({error})")
+def _damaged(name: str, error: Exception, kind: str | None = None) -> DecodeError:
+    begins = f"; it begins as {kind}" if kind else ""
+    return DecodeError(f"{name}: the picture is damaged or incomplete{begins} ({error})")
 
 
 def _checked_array(array: NDArray[Any], max_pixels: int) -> Pixels:
@@ -211,7 +211,7 @@ def _orientation(image: Image.Image) -> int:
     hidden = {key: image.info.pop(key) for key in _NO_EXIF if key in image.info}
     try:
         return int(image.getexif().get(ORIENTATION, 1))
-    except Exception:  # odd metadata make Pillow raise errors of any type
+    except Exception:  # Pillow raises errors of any type for odd metadata
         return 1
     finally:
         image.info.update(hidden)

@@ -458,7 +458,7 @@ def test_limits_and_damage_of_a_heic_picture(plain: Image.Image) -> None:
     with pytest.raises(ImageTooLargeError, match="30x20 pixels"):
         decode(content, max_pixels=500)
     for broken in (content[:60], content[: len(content) // 2], content[:-20]):
-        with pytest.raises(DecodeError):
+        with pytest.raises(DecodeError, match="it begins as a HEIC/HEIF picture"):
             decode(broken)
 
 
