@@ -17,7 +17,7 @@ export OMP_NUM_THREADS ?= 2
 # Python compiles what it imports by itself, so pip does not compile everything. An index that cannot
 # be reached is left out at once: then another one, or a folder of wheels, has torch.
 $(DEMO): pyproject.toml constraints.txt
-	@echo "Installing what the demo needs into $(VENV): 1.2 GiB, half a minute on a fast network."
+	@echo "Installing what the demo needs into $(VENV): 1.0 GiB, half a minute on a fast network."
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install --no-compile -c constraints.txt --no-deps --retries 0 \
 		$(addprefix --extra-index-url ,$(TORCH_INDEX)) torch
@@ -25,7 +25,7 @@ $(DEMO): pyproject.toml constraints.txt
 	@touch $@
 
 $(READY): $(DEMO)
-	@echo "Installing what the tests and tools need into $(VENV): 1.6 GiB more, two minutes on a fast network."
+	@echo "Installing what the tests and tools need into $(VENV): 1.7 GiB more, two minutes on a fast network."
 	@$(PIP) install --no-compile -c constraints.txt -e ".[dev]"
 	@touch $@
 
